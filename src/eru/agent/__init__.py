@@ -1,0 +1,1 @@
+"""What runs on every node: status, health checks, heartbeat, logs, metrics, HTTP."""

@@ -1,0 +1,1 @@
+"""Tools that know no noun of Eru: clock, ids, task ownership, undo, retry, logging."""

@@ -1,0 +1,44 @@
+"""Structured logging to stderr: console lines for people, JSON for machines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+
+
+def configure_logging(level: str = "info", use_json: bool = False, stream: TextIO | None = None) -> None:
+    """Set up logging for this process.
+
+    Raises ValueError for a level that does not exist.
+    """
+    number = _LEVELS.get(level.lower())
+    if number is None:
+        raise ValueError(f"log level {level!r} is unknown, expected one of {', '.join(_LEVELS)}")
+    out = stream or sys.stderr
+    render: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if use_json else structlog.dev.ConsoleRenderer(colors=out.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,1 @@
+"""The wire: proto sources, generated stubs, pb <-> model, status numbers, auth, channels."""
