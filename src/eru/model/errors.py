@@ -8,6 +8,8 @@ EruError
 │   └── NoCapacity      no node, or not enough nodes, can take it; carries the reasons
 ├── Conflict            somebody else changed the same thing first; try again
 ├── Expired             a deadline passed
+├── RemoteError         a core answered one of our clients with an error
+│   └── CoreUnreachable     no core answered at all; nothing was changed
 ├── EngineError
 │   ├── EngineUnreachable   no answer from the node's engine; may come back
 │   ├── EngineRefused       the engine said no; its own words are in the message
@@ -70,6 +72,31 @@ class Conflict(EruError):
 
 class Expired(EruError):
     """A deadline passed."""
+
+    temporary = True
+
+
+class RemoteError(EruError):
+    """A core answered a call with an error, in its words.
+
+    `rpc` is the call's name, `code` the numeric status (0..16, or the
+    published numbers from 1001 on), `kind` the name of the core's own error
+    class, or "" when the core does not tell. `refusals`: why each node was
+    ruled out, when the core told.
+    """
+
+    def __init__(
+        self, message: str, *, rpc: str = "", code: int = 2, kind: str = "", refusals: Sequence[Refusal] = ()
+    ) -> None:
+        super().__init__(message)
+        self.rpc = rpc
+        self.code = code
+        self.kind = kind
+        self.refusals = list(refusals)
+
+
+class CoreUnreachable(RemoteError):
+    """No core answered; nothing was changed."""
 
     temporary = True
 
