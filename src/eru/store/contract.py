@@ -43,7 +43,11 @@ class Page:
 
 
 class Target(enum.Enum):
-    """What a compare looks at. A key that does not exist has 0 (and b"") in all of them."""
+    """What a compare looks at.
+
+    A key that does not exist has 0 in all of them but VALUE: a compare of the
+    value of a key that does not exist never holds, whatever the operator.
+    """
 
     VERSION = "version"
     CREATE = "create"
