@@ -1,0 +1,43 @@
+# Two commands do everything: `make quickstart` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PREPARE := $(PYTHON) scripts/prepare.py
+SOURCES := src tests scripts benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart down test unit e2e sim bench lint venv
+
+help: ## what can be typed here
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+quickstart: ## a cluster on this machine and a demo app on it
+	@$(PREPARE) venv docker
+	@$(BIN)/eru up
+	@$(BIN)/python -m eru.roots.demo
+
+down: ## stop it and remove everything it made
+	@$(BIN)/eru down --purge
+
+test: ## lint and every test, on real Docker and etcd (installs them)
+	@$(PREPARE) venv docker tests
+	@scripts/test-all.sh
+
+unit: venv ## the tests that need nothing
+	@$(BIN)/pytest tests/unit tests/test_house.py
+
+sim: venv ## whole clusters in one process, from seeds
+	@$(BIN)/pytest tests/sim
+
+e2e: ## the tests on real Docker and etcd
+	@$(PREPARE) venv docker tests
+	@$(BIN)/pytest tests/e2e
+
+bench: ## measure, beside a baseline of the same run
+	@$(PREPARE) venv docker tests
+	@$(BIN)/python -m benchmarks
+
+lint: venv ## style, types, import contracts, generated code
+	@scripts/lint.sh
+
+venv:
+	@$(PREPARE) venv

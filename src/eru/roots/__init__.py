@@ -1,0 +1,1 @@
+"""Composition roots: where adapters are chosen and processes put together. Nothing imports this room."""
