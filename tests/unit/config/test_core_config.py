@@ -1,0 +1,127 @@
+"""core.yaml: published keys, the environment, and what is said about mistakes."""
+
+from pathlib import Path
+
+import pytest
+
+from eru.config import CoreConfig, RegistryAuth, listen_address, load_core
+from eru.lib.settings import shown
+from eru.model.errors import InvalidInput
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "core.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_everything_has_a_default_and_that_is_said(tmp_path: Path) -> None:
+    loaded = load_core(tmp_path / "core.yaml", {})
+    assert loaded.settings.store == "embedded"
+    assert loaded.settings.bind == "127.0.0.1:5001"
+    assert len(loaded.warnings) == 1
+    assert "does not exist" in loaded.warnings[0]
+
+
+def test_published_keys_are_read(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """
+bind: ":5001"
+lock_timeout: 1m30s
+etcd:
+  machines: ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]
+  prefix: /mine
+grpc: {service_discovery_interval: 5s, max_recv_msg_size: 1000}
+docker: {network_mode: bridge, auths: {hub.example: {username: me, password: hidden}}}
+""",
+    )
+    loaded = load_core(path, {})
+    config = loaded.settings
+    assert loaded.warnings == []
+    assert (config.bind, config.lock_timeout, config.store) == ("[::]:5001", 90.0, "etcd")
+    assert config.etcd.machines == ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]
+    assert config.etcd.prefix == "/mine"
+    assert (config.grpc.service_discovery_interval, config.grpc.max_recv_msg_size) == (5.0, 1000)
+    assert config.docker.auths["hub.example"].password == "hidden"
+
+
+def test_one_value_is_taken_where_a_list_is_expected(tmp_path: Path) -> None:
+    assert load_core(written(tmp_path, "etcd: {machines: 10.0.0.1:2379}"), {}).settings.etcd.machines == [
+        "10.0.0.1:2379"
+    ]
+
+
+def test_the_environment_wins_in_the_published_and_in_the_plain_spelling(tmp_path: Path) -> None:
+    path = written(tmp_path, "bind: 127.0.0.1:1\nconnection_timeout: 1s")
+    environ = {
+        "CONFIGOR_BIND": "127.0.0.1:2",
+        "CONFIGOR_CONNECTIONTIMEOUT": "2s",
+        "CONFIGOR_GLOBAL_TIMEOUT": "3s",
+        "CONFIGOR_ETCD_MACHINES": "[a:1, b:2]",
+        "CONFIGOR_DOCKER_APIVERSION": "1.40",
+        "CONFIGOR_GRPCCONFIG_MAXRECVMSGSIZE": "7",
+        "CONFIGOR_AUTH_PASSWORD": "0123",
+    }
+    config = load_core(path, environ).settings
+    assert (config.bind, config.connection_timeout, config.global_timeout) == ("127.0.0.1:2", 2.0, 3.0)
+    assert config.etcd.machines == ["a:1", "b:2"]
+    assert config.docker.version == "1.40"
+    assert config.grpc.max_recv_msg_size == 7
+    assert config.auth.password == "0123"
+
+
+def test_a_file_for_the_stage_lies_over_the_main_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "docker: {network_mode: none, hub: one}")
+    (tmp_path / "core.production.yaml").write_text("docker: {hub: two}")
+    docker = load_core(path, {"CONFIGOR_ENV": "production"}).settings.docker
+    assert (docker.network_mode, docker.hub) == ("none", "two")
+
+
+def test_unknown_keys_are_warned_about_once_each_and_harmless(tmp_path: Path) -> None:
+    loaded = load_core(written(tmp_path, "colour: red\ndocker: {auth: {username: me}}\nlog_level: debug"), {})
+    assert [line.split(": ", 1)[1] for line in loaded.warnings] == [
+        "colour is not a known key and is ignored",
+        "docker.auth is not a known key and is ignored",
+    ]
+    assert loaded.settings.log.level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lock_timeout: soon", "lock_timeout is 'soon', expected a duration such as 30s or 1m30s"),
+        ("max_concurrency: many", "max_concurrency is 'many', expected a whole number"),
+        ("etcd: {machines: {a: b}}", "etcd.machines is [{'a': 'b'}], expected a list of text"),
+        ("docker: bridge", "docker is 'bridge', expected a section with keys of its own"),
+        ("store: redis", "store is 'redis', expected one of embedded, etcd, memory"),
+        ("store: etcd", "etcd.machines is empty"),
+        ("bind: here", "bind is 'here', expected HOST:PORT"),
+        ("bind: 127.0.0.1:70000", "bind is '127.0.0.1:70000', expected HOST:PORT"),
+        ("tls: {cert: a.pem}", "tls.cert and tls.key belong together"),
+        ("auth: {password: [secret]}", "auth.password is ***, expected text"),
+        ("- a list", "must hold keys and values"),
+        ("a: b: c", "is not valid YAML"),
+        ("global_timeout: 0", "global_timeout is 0s, expected more than 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_path_value_and_expectation(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(InvalidInput) as caught:
+        load_core(path, {})
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_secret_is_shown() -> None:
+    config = CoreConfig(sentry_dsn="https://hidden@host/1")
+    config.auth.password = "hidden"
+    config.etcd.auth.password = "hidden"
+    config.docker.auths = {"hub": RegistryAuth(username="me", password="hidden")}
+    assert "hidden" not in str(shown(config))
+
+
+@pytest.mark.parametrize(("text", "address"), [("5001", "[::]:5001"), (":5001", "[::]:5001"), ("h:1", "h:1")])
+def test_listen_addresses(text: str, address: str) -> None:
+    assert listen_address(text, "bind") == address
