@@ -17,6 +17,7 @@ from eru.model.errors import Compacted, StoreUnavailable
 from eru.store.contract import Event, KeyValue, WatchBatch
 
 WATCH_BATCH_EVENTS = 1_000  # a batch ends with the revision that reaches this many events
+EVENT_BYTES = 500  # memory that an event takes beside its value
 WATCH_SCAN_REVISIONS = 20_000  # looked through in one go before other tasks get their turn
 
 
@@ -34,12 +35,17 @@ Older = Callable[[int, int], Awaitable[Sequence[Revision]]]
 
 
 class Feed:
-    """A gap-free log of revisions `first`..`revision`, at most `capacity` of them."""
+    """A gap-free log of revisions `first`..`revision`, bounded in revisions and in bytes of values.
 
-    def __init__(self, revision: int, capacity: int) -> None:
+    It holds up to twice the bounds, and is then cut down to them.
+    """
+
+    def __init__(self, revision: int, most_revisions: int, most_bytes: int) -> None:
         self.revision = revision
         self.first = revision + 1
-        self._capacity = capacity
+        self._most_revisions = most_revisions
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._log: list[Revision] = []
         self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
@@ -48,14 +54,16 @@ class Feed:
         """Add the next revision and wake the watches."""
         self._log.append(entry)
         self.revision = entry.revision
-        if len(self._log) >= 2 * self._capacity:
-            self.drop_before(self.revision - self._capacity + 1)
+        self._bytes += _weight(entry)
+        if len(self._log) >= 2 * self._most_revisions or self._bytes >= 2 * self._most_bytes:
+            self._shrink()
         self.wake()
 
     def drop_before(self, revision: int) -> None:
         """Forget revisions below `revision`."""
         count = min(revision - self.first, len(self._log))
         if count > 0:
+            self._bytes -= sum(map(_weight, self._log[:count]))
             del self._log[:count]
             self.first += count
 
@@ -79,6 +87,15 @@ class Feed:
             await waiter
         finally:
             self._waiters.discard(waiter)
+
+    def _shrink(self) -> None:
+        kept, size = 0, 0
+        for entry in reversed(self._log):
+            size += _weight(entry)
+            if kept == self._most_revisions or size > self._most_bytes:
+                break
+            kept += 1
+        self.drop_before(self.revision - kept + 1)
 
     def close(self) -> None:
         """Watches end with StoreUnavailable."""
@@ -142,6 +159,11 @@ class LocalWatch:
             if len(events) >= WATCH_BATCH_EVENTS:
                 break
         return events
+
+
+def _weight(entry: Revision) -> int:
+    """Bytes of the values, and something for the rest."""
+    return sum(len(event.item.value) + EVENT_BYTES for event in entry.events)
 
 
 async def nothing_older(from_revision: int, most: int) -> Sequence[Revision]:

@@ -32,6 +32,7 @@ from eru.store.leases import LeaseTable
 from eru.store.order import KeyOrder
 
 HISTORY_REVISIONS = 100_000  # kept at least, for watches and reads of the past
+HISTORY_BYTES = 1_000_000_000  # of values in that history
 
 
 class MemoryStore:
@@ -41,7 +42,7 @@ class MemoryStore:
         self._world = world
         self._items: dict[str, KeyValue] = {}
         self._order = KeyOrder()
-        self._feed = Feed(0, history_revisions)
+        self._feed = Feed(0, history_revisions, HISTORY_BYTES)
         self._feed.append(Revision(1, ()))
         self._compacted = 0
         self._leases = LeaseTable()

@@ -112,6 +112,15 @@ def prefix_end(prefix: str) -> bytes:
     return raw[:-1] + bytes([raw[-1] + 1])
 
 
+def prefix_end_text(prefix: str) -> str:
+    """A text that sorts after everything under `prefix` and before the rest; "" when nothing can come after."""
+    for index in range(len(prefix) - 1, -1, -1):
+        code = ord(prefix[index]) + 1
+        if code <= 0x10FFFF:
+            return prefix[:index] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
+    return ""
+
+
 def tombstone(key: str, revision: int) -> KeyValue:
     """What a DELETE event carries."""
     return KeyValue(key, b"", 0, revision, 0, 0)
