@@ -1,0 +1,220 @@
+"""The tree of commands and the edge where every failure becomes words and an exit code.
+
+Light by contract: nothing here imports grpc, numpy or a command's body; a
+command is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from eru import __version__
+from eru.cli.lazy import LazyGroup, UnknownWord
+from eru.cli.settings import DEFAULT_ADDRESS, Settings, format_name
+
+_CORE = {
+    "info": ("eru.cli.cores:info", "Version and identity of core"),
+    "watch": ("eru.cli.cores:watch", "Follow the list of running cores"),
+}
+_NOUNS = {
+    "pod": ("eru.cli.pods:group", "Pods: sets of nodes"),
+    "node": ("eru.cli.nodes:group", "Nodes: machines with an engine"),
+    "workload": ("eru.cli.workloads:group", "Workloads: deploy, list, logs, exec, scale, remove"),
+    "image": ("eru.cli.images:group", "Images on the nodes: build, cache, list, remove"),
+    "network": ("eru.cli.networks:group", "Connect workloads to networks"),
+    "lambda": ("eru.cli.lambdas:lambda_", "Run a command in a new workload and wait for it"),
+    "status": ("eru.cli.status:status", "What runs now, and what changes"),
+}
+_OURS = {
+    "wait": ("eru.cli.wait:wait", "Wait until workloads are running or healthy"),
+    "doctor": ("eru.cli.doctor:doctor", "Check core, nodes, agents and Docker; each problem with its cure"),
+    "completion": ("eru.cli.completion:completion", "Completion of commands and names for bash, zsh, fish"),
+}
+_PROCESSES = {
+    "up": ("eru.roots.local:up", "Start core and agent on this machine"),
+    "down": ("eru.roots.local:down", "Stop them and remove what they made"),
+    "core": ("eru.cli.cores:group", "Run a core here; or ask about the one that runs"),
+    "agent": ("eru.roots.agent:command", "Run the agent of this node"),
+}
+_ALIASES = {"container": "workload"}
+
+_EXAMPLES = """
+eru up                                             a core and an agent on this machine
+eru workload deploy web.yaml --pod eru --entry web --image web --count 3
+eru status                                         what runs, and what changes
+"""
+
+_CLI_EXAMPLES = """
+eru pod list
+eru workload deploy --pod eru --entry web --image web --count 3 web.yaml
+eru workload list
+"""
+
+
+def _version_text() -> str:
+    """Five lines, as the published program prints them."""
+    system = f"{sys.platform}/{os.uname().machine}"
+    return "\n".join(
+        (
+            f"Version:        {__version__}",
+            "Git hash:       -",
+            "Built:          -",
+            f"Python version: {sys.version.split()[0]}",
+            f"OS/Arch:        {system}",
+        )
+    )
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(_version_text())
+        ctx.exit(0)
+
+
+def _root(program: str, lazy: dict[str, tuple[str, str]], examples: str, published: bool) -> LazyGroup:
+    """The top group; `published` keeps `-v` for the version, as the published program has it."""
+
+    @click.pass_context
+    def callback(ctx: click.Context, /, **values: Any) -> None:
+        values["verbose"] = values["verbose"] or values.pop("debug")
+        values["output"] = format_name(values["output"])
+        ctx.obj = Settings(program=program, **values)
+
+    return LazyGroup(
+        name=program,
+        callback=callback,
+        lazy=lazy,
+        aliases=_ALIASES,
+        examples=examples,
+        help="Schedules and runs workloads on many machines.",
+        epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 partly done, 4 not found, 5 refused.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        params=_global_options(published),
+    )
+
+
+def _global_options(published: bool) -> list[click.Parameter]:
+    switch: dict[str, Any] = {"is_flag": True}
+    return [
+        click.Option(["-e", "--eru"], envvar="ERU", default=DEFAULT_ADDRESS, show_default=True, show_envvar=True,
+                     metavar="ADDRESS", help="Core: host:port, several with commas, eru://host:port to discover."),
+        click.Option(["-u", "--username"], envvar="ERU_USERNAME", default="", show_envvar=True, help="Login name."),
+        click.Option(["-p", "--password"], envvar="ERU_PASSWORD", default="", show_envvar=True,
+                     help="Password; the variable keeps it out of process lists."),
+        click.Option(["-o", "--output"], envvar="ERU_OUTPUT_FORMAT", default="", show_envvar=True,
+                     metavar="FORMAT", help="table, json, yaml, jsonl or name."),
+        click.Option(["--expand"], help="Open the JSON inside strings in json and yaml output.", **switch),
+        click.Option(["-q", "--quiet"], help="Only data and errors.", **switch),
+        click.Option(["--verbose"] if published else ["-v", "--verbose"],
+                     help="Show each call and its time.", **switch),
+        click.Option(["-d", "--debug"], hidden=True, **switch),
+        click.Option(["--tls"], envvar="ERU_TLS", help="Speak TLS to core.", **switch),
+        click.Option(["--tls-ca"], envvar="ERU_TLS_CA", default="", metavar="FILE",
+                     help="Authority of core's certificate."),
+        click.Option(["--tls-cert"], envvar="ERU_TLS_CERT", default="", metavar="FILE", help="Own certificate."),
+        click.Option(["--tls-key"], envvar="ERU_TLS_KEY", default="", metavar="FILE", help="Own private key."),
+        click.Option(["--tls-server-name"], envvar="ERU_TLS_SERVER_NAME", default="", metavar="NAME",
+                     help="Name in core's certificate, if not the address."),
+        click.Option(["-v", "--version"] if published else ["-V", "--version"], is_eager=True, expose_value=False,
+                     callback=_show_version, help="Show the version.", **switch),
+    ]  # fmt: skip
+
+
+def root() -> LazyGroup:
+    """`eru`: everything."""
+    return _root("eru", {**_PROCESSES, **_NOUNS, **_OURS}, _EXAMPLES, published=False)
+
+
+def published_root() -> LazyGroup:
+    """`eru-cli`: a drop-in for the published program."""
+    core = ("eru.cli.cores:client_group", "Information about core")
+    return _root("eru-cli", {"core": core, **_NOUNS, **_OURS}, _CLI_EXAMPLES, published=True)
+
+
+def run(group: click.Command, program: str, args: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code. Nothing escapes as a traceback."""
+    import asyncio
+
+    from eru.cli.exits import Exit, Problem, explain
+    from eru.model.errors import EruError
+
+    _complete(group, program)
+    try:
+        result = group.main(args=list(args) if args is not None else None, prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else Exit.OK
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return Exit.USAGE
+    except click.ClickException as error:
+        return _tell(_usage_problem(error))
+    except Problem as error:
+        return _tell(error)
+    except EruError as error:
+        return _tell(explain(error))
+    except (KeyboardInterrupt, click.Abort):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        _mute_stdout()
+        return Exit.OK
+    except OSError as error:
+        return _tell(Problem(f"{error.filename or 'input/output'}: {error.strerror or error}"))
+    except asyncio.CancelledError:
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last edge: a user never sees a traceback unasked
+        return _tell_bug(error)
+
+
+def _complete(group: click.Command, program: str) -> None:
+    """Answer the shell when it asks for completions."""
+    instruction = os.environ.get(f"_{program.upper().replace('-', '_')}_COMPLETE")
+    if instruction:
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(group, {}, program, f"_{program.upper().replace('-', '_')}_COMPLETE", instruction))
+
+
+def _usage_problem(error: click.ClickException) -> Any:
+    from eru.cli.exits import Exit, Problem
+
+    hint = ""
+    if isinstance(error.__cause__, UnknownWord):
+        hint = str(error.__cause__)
+    elif isinstance(error, click.NoSuchOption) and error.possibilities:
+        hint = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+    ctx = getattr(error, "ctx", None)
+    if ctx is not None and not hint:
+        hint = f"see `{ctx.command_path} --help`"
+    message = error.message if isinstance(error, click.NoSuchOption) else error.format_message()
+    message = message.rstrip(".")
+    return Problem(message[:1].lower() + message[1:], hint=hint, code=Exit.USAGE)
+
+
+def _tell(problem: Any) -> int:
+    from eru.cli.talk import Talk
+
+    sys.stdout.flush()
+    Talk().problem(problem)
+    return int(problem.code)
+
+
+def _tell_bug(error: Exception) -> int:
+    """A defect of ours: said in one sentence, with the traceback on demand."""
+    from eru.cli.exits import Problem
+
+    if os.environ.get("ERU_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(error)
+    what = f"internal error: {type(error).__name__}: {error}"
+    return _tell(Problem(what, hint="this is a defect; ERU_TRACEBACK=1 shows where"))
+
+
+def _mute_stdout() -> None:
+    """The reader of a pipe left; keep the interpreter from complaining at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,86 @@
+"""Messages as JSON and YAML documents, in the shapes that scripts already read.
+
+JSON: two spaces of indent, the names of the proto fields in their declared
+order, values that are zero left out, enums as numbers, bytes in base64, 64-bit
+numbers as numbers, `<`, `>` and `&` escaped. YAML: the same document with keys
+in alphabetical order and one empty line after it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def as_data(message: Message) -> dict[str, Any]:
+    """A message as plain dicts, lists and scalars; zero values and unset messages left out."""
+    data: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value = _field(message, field)
+        if value is not None:
+            data[field.name] = value
+    return data
+
+
+def _field(message: Message, field: FieldDescriptor) -> Any:
+    value = getattr(message, field.name)
+    kind = field.message_type
+    if kind is not None and kind.GetOptions().map_entry:
+        inner = kind.fields_by_name["value"]
+        return {str(key): _scalar(inner, value[key]) for key in sorted(value, key=str)} or None
+    if field.is_repeated:
+        return [_scalar(field, item) for item in value] or None
+    if kind is not None:
+        return as_data(value) if message.HasField(field.name) else None
+    return _scalar(field, value) if value else None
+
+
+def _scalar(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is not None:
+        return as_data(value)
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def to_json(data: Any, *, indent: int | None = 2) -> str:
+    """One JSON document and a newline; `indent` None gives one line."""
+    separators = None if indent else (",", ":")
+    text = json.dumps(data, indent=indent, ensure_ascii=False, separators=separators)
+    for char, escaped in _ESCAPES.items():
+        text = text.replace(char, escaped)
+    return text + "\n"
+
+
+def to_yaml(data: Any) -> str:
+    """One YAML document, keys sorted, and an empty line."""
+    import yaml
+
+    class Plain(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    text: str = yaml.dump(data, Dumper=Plain, sort_keys=True, allow_unicode=True, width=1 << 30)
+    return text.removesuffix("...\n") + "\n"
+
+
+def expanded(data: Any) -> Any:
+    """The same document with the JSON inside strings opened (`resources`, `resource_usage`, ...)."""
+    if isinstance(data, list):
+        return [expanded(item) for item in data]
+    if isinstance(data, dict):
+        return {key: _opened(key, value) for key, value in data.items()}
+    return data
+
+
+def _opened(key: str, value: Any) -> Any:
+    if isinstance(value, str) and key in ("resources", "resource_capacity", "resource_usage", "info"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return expanded(value)

@@ -1,0 +1,217 @@
+"""Groups that load a command only when it is used, and commands with our habits.
+
+Habits: global options may stand anywhere, `-long` is `--long`, a switch takes
+`=true` and `=false`, unknown words get a suggestion, help begins with
+examples, and the body is an async function that receives a `Session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import re
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eru.cli.settings import Settings, format_name
+from eru.cli.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from eru.cli.session import Session
+
+Body = Callable[..., Awaitable[int | None]]
+_LONG = re.compile(r"-([a-z][a-z0-9_-]+)(=.*)?")
+_TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
+_GLOBAL = "_global_"
+
+
+class Examples:
+    """Help that starts with examples."""
+
+    examples: str = ""
+
+    def write_examples(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        lines = [line for line in self.examples.strip().splitlines() if line.strip()]
+        if not lines:
+            return
+        program = ctx.find_root().info_name or "eru"
+        with formatter.section("Examples"):
+            for line in lines:
+                text = line.strip()
+                formatter.write(f"{'':>{formatter.current_indent}}{re.sub(r'^eru ', program + ' ', text)}\n")
+
+
+class LazyGroup(Examples, click.Group):
+    """A group whose commands are named as `module:attribute` and imported on use.
+
+    `lazy`: name -> (import string, one line of help); `aliases`: other name -> name.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        lazy: dict[str, tuple[str, str]] | None = None,
+        aliases: dict[str, str] | None = None,
+        examples: str = "",
+        **attrs: Any,
+    ) -> None:
+        super().__init__(*args, **attrs)
+        self.lazy = dict(lazy or {})
+        self.aliases = dict(aliases or {})
+        self.examples = examples
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = self.aliases.get(cmd_name, cmd_name)
+        if name in self.lazy:
+            module, _, attribute = self.lazy[name][0].partition(":")
+            command = getattr(importlib.import_module(module), attribute)
+            if not isinstance(command, click.Command):
+                raise TypeError(f"{self.lazy[name][0]} is not a command")
+            return command
+        return self.commands.get(name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        if word in ("help", "h") and not ctx.resilient_parsing:
+            return self._help(ctx, args[1:])
+        command = self.get_command(ctx, word)
+        if command is None and not ctx.resilient_parsing:
+            kind = "command" if ctx.parent is None else f"{ctx.info_name} command"
+            raise click.UsageError(f"there is no {kind} {word!r}", ctx) from UnknownWord(
+                did_you_mean(word, [*self.list_commands(ctx), *self.aliases])
+            )
+        return word, command, args[1:]
+
+    def _help(self, ctx: click.Context, words: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """`help`, `help pod add`: as `pod add --help`."""
+        if not words:
+            click.echo(ctx.get_help())
+            ctx.exit(0)
+        name, command, rest = self.resolve_command(ctx, words)
+        return name, command, [*rest, "--help"]
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.write_examples(ctx, formatter)
+        self.format_options(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        others = {name: [] for name in self.list_commands(ctx)}  # type: dict[str, list[str]]
+        for alias, name in self.aliases.items():
+            if name in others:
+                others[name].append(alias)
+        rows = []
+        for name in others:
+            short = self.lazy[name][1] if name in self.lazy else self.commands[name].get_short_help_str()
+            rows.append((", ".join([name, *others[name]]), short))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class UnknownWord(Exception):
+    """Carries the suggestion for a word nobody knows."""
+
+
+class Verb(Examples, click.Command):
+    """One command. `tail`: everything after the first argument belongs to a remote command."""
+
+    def __init__(self, *args: Any, examples: str = "", tail: bool = False, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self.examples = examples
+        self.tail = tail
+        if tail:
+            self.allow_interspersed_args = False
+        self._add_globals()
+
+    def _add_globals(self) -> None:
+        """Accept the global options here too, unless the command uses the letter for something else."""
+        taken = {opt for param in self.params for opt in param.opts}
+        for name, opts, attrs in _anywhere():
+            free = [opt for opt in opts if opt not in taken]
+            if any(opt.startswith("--") for opt in free):
+                self.params.append(click.Option([*free, _GLOBAL + name], hidden=True, **attrs))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self._as_published(args))
+
+    def _as_published(self, args: list[str]) -> list[str]:
+        """Accept what the published parser accepts: `-long`, `--switch=true`."""
+        options = {opt: param for param in self.params if isinstance(param, click.Option) for opt in param.opts}
+        out: list[str] = []
+        for index, arg in enumerate(args):
+            if arg == "--" or (self.tail and not arg.startswith("-") and not _is_value(options, out)):
+                return out + args[index:]
+            match = _LONG.fullmatch(arg)
+            if match and f"--{match[1]}" in options and not _is_value(options, out):
+                arg = f"-{arg}"
+            name, given, value = arg.partition("=")
+            option = options.get(name)
+            if given and option is not None and option.is_flag and value.lower() in _TRUTH:
+                if _TRUTH[value.lower()]:
+                    out.append(name)
+                continue
+            out.append(arg)
+        return out
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_usage(ctx, formatter)
+        self.write_examples(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.format_options(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+
+
+def _is_value(options: dict[str, click.Option], before: Sequence[str]) -> bool:
+    """Whether the next word is the value of the option before it."""
+    option = options.get(before[-1]) if before else None
+    return option is not None and not option.is_flag and not option.count
+
+
+def _anywhere() -> list[tuple[str, list[str], dict[str, Any]]]:
+    return [
+        ("output", ["-o", "--output"], {"default": None}),
+        ("eru", ["-e", "--eru"], {"default": None}),
+        ("quiet", ["-q", "--quiet"], {"is_flag": True}),
+        ("verbose", ["-v", "--verbose"], {"is_flag": True}),
+    ]
+
+
+def verb(name: str, *, examples: str = "", tail: bool = False, **attrs: Any) -> Callable[[Body], Verb]:
+    """Make a command of `async def body(session, **parameters) -> exit code or None`."""
+
+    def decorate(body: Body) -> Verb:
+        @click.pass_context
+        @functools.wraps(body)
+        def callback(ctx: click.Context, /, **values: Any) -> int:
+            given = {key.removeprefix(_GLOBAL): values.pop(key) for key in list(values) if key.startswith(_GLOBAL)}
+            if given.get("output") is not None:
+                given["output"] = format_name(given["output"])
+            settings = (ctx.find_object(Settings) or Settings()).overridden(given)
+            return int(asyncio.run(_run(body, settings, values)) or 0)
+
+        return click.command(name, cls=Verb, examples=examples, tail=tail, **attrs)(callback)
+
+    return decorate
+
+
+async def _run(body: Body, settings: Settings, values: dict[str, Any]) -> int | None:
+    from eru.cli.session import Session
+
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with Session(settings) as session:
+        return await body(session, **values)
+
+
+SessionBody = Callable[["Session"], Awaitable[int | None]]

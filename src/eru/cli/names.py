@@ -1,0 +1,128 @@
+"""Live names: for completion, and for "did you mean" when a name is not found.
+
+Both are extras, so they have short deadlines and stay silent when core does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from eru.cli.settings import DEFAULT_ADDRESS, Settings
+
+if TYPE_CHECKING:
+    from eru.cli.session import Session
+
+COMPLETION_DEADLINE_S = 0.4
+SUGGESTION_DEADLINE_S = 2.0
+NAMES_MAX = 2000  # names offered to a shell
+
+Fetch = Callable[["Session"], Awaitable[list[str]]]
+
+
+async def pod_names(session: Session) -> list[str]:
+    from eru.wire import core_pb2 as pb
+    from eru.wire import methods as rpc
+
+    return [pod.name for pod in (await session.unary(rpc.ListPods, pb.Empty())).pods]
+
+
+async def node_names(session: Session) -> list[str]:
+    from eru.wire import core_pb2 as pb
+    from eru.wire import methods as rpc
+
+    asked = pb.ListNodesOptions(all=True, skip_info=True)
+    return [node.name for node in await session.collect(rpc.ListPodNodes, asked)]
+
+
+async def workload_names(session: Session) -> list[str]:
+    from eru.wire import core_pb2 as pb
+    from eru.wire import methods as rpc
+
+    return [each.name for each in await session.collect(rpc.ListWorkloads, pb.ListWorkloadsOptions())]
+
+
+async def app_names(session: Session) -> list[str]:
+    return sorted({name.rsplit("_", 2)[0] for name in await workload_names(session)})
+
+
+async def entry_names(session: Session) -> list[str]:
+    parts = [name.rsplit("_", 2) for name in await workload_names(session)]
+    return sorted({each[1] for each in parts if len(each) == 3})
+
+
+_KINDS: dict[str, Fetch] = {
+    "pod": pod_names,
+    "node": node_names,
+    "workload": workload_names,
+    "app": app_names,
+    "entrypoint": entry_names,
+}
+
+
+async def known(session: Session, kind: str, deadline_s: float = SUGGESTION_DEADLINE_S) -> list[str]:
+    """All names of a kind, sorted; [] when core does not tell in time."""
+    from eru.model.errors import EruError
+
+    try:
+        async with asyncio.timeout(deadline_s):
+            return sorted(set(await _KINDS[kind](session)))
+    except (EruError, TimeoutError):
+        return []
+
+
+@asynccontextmanager
+async def naming(session: Session, kind: str, name: str) -> AsyncIterator[None]:
+    """Turn "not found" inside the block into a problem that names what there is."""
+    from eru.cli.exits import Exit, code_of, not_found
+    from eru.cli.suggest import did_you_mean
+    from eru.model.errors import CoreUnreachable, RemoteError
+
+    try:
+        yield
+    except CoreUnreachable:
+        raise
+    except RemoteError as error:
+        if code_of(error.kind, str(error)) != Exit.NOT_FOUND or not name:
+            raise
+        there = await known(session, kind)
+        if name in there:
+            raise
+        hint = did_you_mean(name, there) or (f"`eru {kind} list` shows what there is" if there else "")
+        raise not_found(f"there is no {kind} {name!r}", why=f"core says: {error}", hint=hint) from None
+
+
+# -- completion
+
+
+def _complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        return [name for name in _fetch(ctx, kind) if name.startswith(incomplete)][:NAMES_MAX]
+
+    return complete
+
+
+def _fetch(ctx: click.Context, kind: str) -> list[str]:
+    from eru.cli.session import Session
+
+    given = ctx.find_root().params
+    fields = ("eru", "username", "password", "tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name")
+    values = {key: given[key] for key in fields if given.get(key)}
+    settings = Settings(**{"eru": DEFAULT_ADDRESS, **values, "quiet": True})
+
+    async def ask() -> list[str]:
+        async with Session(settings) as session:
+            return await known(session, kind, COMPLETION_DEADLINE_S)
+
+    return asyncio.run(ask())
+
+
+pods = _complete("pod")
+nodes = _complete("node")
+workloads = _complete("workload")
+apps = _complete("app")
+entrypoints = _complete("entrypoint")

@@ -1,0 +1,178 @@
+"""One command's connection to core, its voice and its output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import structlog
+from google.protobuf.message import Message
+
+from eru.cli import document
+from eru.cli.exits import usage
+from eru.cli.settings import Settings
+from eru.cli.talk import Talk
+from eru.lib.world import World, real_world
+from eru.model.errors import RemoteError
+from eru.wire.channel import ClientTLS, CoreClient, connect
+from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
+
+Req = TypeVar("Req", bound=Message)
+Resp = TypeVar("Resp", bound=Message)
+
+LONG_CALL_S = 600.0  # calls that may have to wait for an engine; the user can interrupt any of them
+
+
+class Session:
+    """What a command works with. Nothing is connected before the first call."""
+
+    def __init__(self, settings: Settings, world: World | None = None) -> None:
+        self.settings = settings
+        self.world = world or real_world()
+        self.talk = Talk(quiet=settings.quiet, verbose=settings.verbose)
+        self._core: CoreClient | None = None
+        if not settings.verbose:
+            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._core is not None:
+            await self._core.close()
+
+    async def core(self) -> CoreClient:
+        """The connection, opened by the first who asks."""
+        if self._core is None:
+            asked = self.settings
+            self._core = await connect(
+                asked.eru,
+                world=self.world,
+                username=asked.username,
+                password=asked.password,
+                tls=_tls(asked),
+                call_timeout_s=LONG_CALL_S,
+            ).__aenter__()
+        return self._core
+
+    # -- calls
+
+    async def unary(self, method: UnaryUnary[Req, Resp], request: Req, *, timeout_s: float | None = None) -> Resp:
+        """One answer; raises RemoteError."""
+        core, started = await self.core(), self.world.clock.monotonic()
+        result = "ok"
+        try:
+            return await core.unary(method, request, timeout_s=timeout_s)
+        except RemoteError as error:
+            result = f"code {error.code}"
+            raise
+        finally:
+            self._trace(method, started, result)
+
+    async def stream(
+        self, method: UnaryStream[Req, Resp], request: Req, *, timeout_s: float | None = None
+    ) -> AsyncGenerator[Resp, None]:
+        """Answers as they come; raises RemoteError."""
+        core = await self.core()
+        async with aclosing(core.stream(method, request, timeout_s=timeout_s)) as answers:
+            async for answer in self._counted(method, answers):
+                yield answer
+
+    async def both(self, method: StreamStream[Req, Resp], requests: AsyncIterable[Req]) -> AsyncGenerator[Resp, None]:
+        """Sends and receives at the same time; raises RemoteError."""
+        core = await self.core()
+        async with aclosing(core.both(method, requests)) as answers:
+            async for answer in self._counted(method, answers):
+                yield answer
+
+    async def collect(
+        self, method: UnaryStream[Req, Resp], request: Req, *, timeout_s: float | None = None
+    ) -> list[Resp]:
+        """A whole stream."""
+        async with aclosing(self.stream(method, request, timeout_s=timeout_s)) as answers:
+            return [answer async for answer in answers]
+
+    async def _counted(
+        self, method: Method[Any, Any], answers: AsyncGenerator[Resp, None]
+    ) -> AsyncGenerator[Resp, None]:
+        started, count, result = self.world.clock.monotonic(), 0, "ok"
+        try:
+            async for answer in answers:
+                count += 1
+                yield answer
+        except RemoteError as error:
+            result = f"code {error.code}"
+            raise
+        finally:
+            self._trace(method, started, f"{result}, {count} messages")
+
+    def _trace(self, method: Method[Any, Any], started: float, result: str) -> None:
+        self.talk.call(method.name, self.world.clock.monotonic() - started, result)
+
+    # -- output
+
+    @property
+    def tables(self) -> bool:
+        """Whether tables are wanted, rather than documents."""
+        return self.settings.output == "table"
+
+    def write(self, text: str) -> None:
+        """Text for standard output, as it is."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def show(self, data: Any, table: Callable[[], str], names: Sequence[str] = ()) -> None:
+        """One result: a table, or the document of `data`, or its `names` one per line."""
+        output = self.settings.output
+        if output == "table":
+            self.write(table())
+        elif output == "name":
+            self.write("".join(f"{name}\n" for name in names))
+        elif output == "jsonl":
+            for item in data if isinstance(data, list) else [data]:
+                self.document(item)
+        else:
+            self.document(data)
+
+    def show_each(self, data: Sequence[Any], table: Callable[[], str], names: Sequence[str] = ()) -> None:
+        """Like `show`, with one document after the other instead of a list."""
+        if self.settings.output in ("json", "yaml"):
+            for item in data:
+                self.document(item)
+        else:
+            self.show(list(data), table, names)
+
+    def document(self, data: Any) -> None:
+        """One document in the wanted format."""
+        if self.settings.expand:
+            data = document.expanded(data)
+        if self.settings.output == "yaml":
+            self.write(document.to_yaml(data))
+        else:
+            self.write(document.to_json(data, indent=None if self.settings.output == "jsonl" else 2))
+
+
+def _tls(asked: Settings) -> ClientTLS | None:
+    if not (asked.tls or asked.tls_ca or asked.tls_cert):
+        return None
+    return ClientTLS(
+        ca=_read("--tls-ca", asked.tls_ca),
+        cert=_read("--tls-cert", asked.tls_cert),
+        key=_read("--tls-key", asked.tls_key),
+        server_name=asked.tls_server_name,
+    )
+
+
+def _read(option: str, path: str) -> bytes:
+    if not path:
+        return b""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise usage(f"{option} {path}: {error.strerror or error}", hint="give the path of a PEM file") from None

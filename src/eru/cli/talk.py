@@ -1,0 +1,75 @@
+"""What is said to a person, on standard error; data goes to standard output elsewhere.
+
+Quiet silences everything but errors; verbose adds one line per call with its
+milliseconds. Colour only on a terminal that wants it (NO_COLOR, TERM=dumb).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from eru.cli.exits import Problem
+
+RED, YELLOW, GREEN, CYAN, DIM = "31", "33", "32", "36", "2"
+
+
+def wants_colour(out: TextIO) -> bool:
+    """Whether `out` is a terminal whose user has not declined colour."""
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class Talk:
+    """The voice of one command."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, out: TextIO | None = None) -> None:
+        self.out = out if out is not None else sys.stderr
+        self.quiet = quiet
+        self.verbose = verbose
+        self.colour = wants_colour(self.out)
+        self.live = self.out.isatty() and os.environ.get("TERM") != "dumb" and not quiet
+
+    def paint(self, text: str, colour: str) -> str:
+        """`text` in a colour, or as it is."""
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.colour else text
+
+    def say(self, text: str) -> None:
+        """Progress and results, for people."""
+        if not self.quiet:
+            self._line(text)
+
+    def good(self, text: str) -> None:
+        """Something was done."""
+        if not self.quiet:
+            self._line(f"{self.paint('✓', GREEN)} {text}")
+
+    def bad(self, text: str) -> None:
+        """One item of many failed; said even when quiet."""
+        self._line(f"{self.paint('✗', RED)} {text}")
+
+    def warn(self, text: str) -> None:
+        """Something looks wrong, but the command goes on."""
+        if not self.quiet:
+            self._line(f"{self.paint('warning:', YELLOW)} {text}")
+
+    def next(self, command: str) -> None:
+        """The next useful command, ready to be copied."""
+        if not self.quiet:
+            self._line(self.paint(f"next: {command}", DIM))
+
+    def call(self, name: str, seconds: float, result: str) -> None:
+        """One call to core, only when verbose."""
+        if self.verbose:
+            self._line(self.paint(f"· {name} {seconds * 1000:.1f} ms {result}", DIM))
+
+    def problem(self, problem: Problem) -> None:
+        """What, why, hint."""
+        for line in problem.lines():
+            label, _, rest = line.partition(": ")
+            colour = {"error": RED, "  why": DIM, "  hint": CYAN}.get(label, DIM)
+            self._line(f"{self.paint(label + ':', colour)} {rest}")
+
+    def _line(self, text: str) -> None:
+        print(text, file=self.out, flush=True)
