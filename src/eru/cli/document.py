@@ -12,7 +12,6 @@ import base64
 import json
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -28,7 +27,7 @@ def as_data(message: Message) -> dict[str, Any]:
     return data
 
 
-def _field(message: Message, field: FieldDescriptor) -> Any:
+def _field(message: Message, field: Any) -> Any:
     value = getattr(message, field.name)
     kind = field.message_type
     if kind is not None and kind.GetOptions().map_entry:
@@ -41,7 +40,7 @@ def _field(message: Message, field: FieldDescriptor) -> Any:
     return _scalar(field, value) if value else None
 
 
-def _scalar(field: FieldDescriptor, value: Any) -> Any:
+def _scalar(field: Any, value: Any) -> Any:
     if field.message_type is not None:
         return as_data(value)
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value

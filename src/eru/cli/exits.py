@@ -140,9 +140,7 @@ def refusal_lines(refusals: Sequence[Refusal]) -> list[str]:
     """One line per node that was ruled out, grouped when there are many with the same reason."""
     by_reason: dict[str, list[Refusal]] = {}
     for refusal in refusals:
-        by_reason.setdefault(f"{getattr(refusal.reason, 'value', refusal.reason)} {refusal.dimension}", []).append(
-            refusal
-        )
+        by_reason.setdefault(f"{_reason(refusal)} {refusal.dimension}", []).append(refusal)
     lines: list[str] = []
     for same in by_reason.values():
         if len(same) > REASONS_SHOWN_MAX:
@@ -153,9 +151,13 @@ def refusal_lines(refusals: Sequence[Refusal]) -> list[str]:
     return lines
 
 
+def _reason(refusal: Refusal) -> str:
+    return str(getattr(refusal.reason, "value", refusal.reason))
+
+
 def refusal_text(refusal: Refusal) -> str:
     """Why one node takes no instance, in words and numbers."""
-    reason = str(getattr(refusal.reason, "value", refusal.reason))
+    reason = _reason(refusal)
     if refusal.detail:
         return refusal.detail
     if reason == "resource":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,9 @@ async def add(session: Session, pod: str, **values: Any) -> None:
         labels=pairs("--label", values["label"]),
         resources=bags.encoded(bags.node_bags(values)),
         test=values["test"],
-        **files,
+        ca=files["ca"],
+        cert=files["cert"],
+        key=files["key"],
     )
     async with names.naming(session, "pod", pod):
         node = await session.unary(rpc.AddNode, asked)
@@ -106,22 +109,37 @@ eru node set web1 --mark-workloads-down
 @click.option("--mark-workloads-down", is_flag=True, help="Mark the status of all its workloads as not running.")
 async def set_(session: Session, name: str, **values: Any) -> None:
     """Change a node. What is not given stays as it is."""
+    values["cpu"] = _cores(values["cpu"])
     if not values["delta"]:
         for option in ("cpu", "memory", "storage"):
             if str(values[option]).startswith("-"):
                 raise usage(f"--{option} {values[option]} is below zero", hint="add --delta to take something away")
+    files = _tls_files(values)
     asked = pb.SetNodeOptions(
         nodename=name,
+        ca=files["ca"],
+        cert=files["cert"],
+        key=files["key"],
         endpoint=_endpoint(values["endpoint"]),
         labels=pairs("--label", values["label"]),
         resources=bags.encoded(bags.node_bags(values)),
         delta=values["delta"],
         workloads_down=values["mark_workloads_down"],
-        **_tls_files(values),
     )
     async with names.naming(session, "node", name):
         node = await session.unary(rpc.SetNode, asked)
     show(session, node)
+
+
+def _cores(text: str) -> int | str:
+    """A core count as a number, pieces per core as they are; published cores do not survive other texts."""
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    if text and not re.fullmatch(r"\d+:-?\d+(,\d+:-?\d+)*", text):
+        raise usage(
+            f"--cpu {text!r} is neither a number of cores nor pieces per core", hint="for example 8 or 0:100,1:50"
+        )
+    return text
 
 
 def _tls_files(values: dict[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from eru.cli.exits import usage
@@ -86,7 +87,7 @@ def _sum(value: Any) -> float:
 
 
 _FILTER = re.compile(r"\s*(cpu|memory|storage|volume)\s*(>=|<=|==|>|<)\s*([0-9]+(?:\.[0-9]+)?)\s*(%?)\s*")
-_COMPARE = {
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": lambda share, wanted: share > wanted,
     ">=": lambda share, wanted: share >= wanted,
     "<": lambda share, wanted: share < wanted,
@@ -99,7 +100,7 @@ class ShareFilter:
     """`cpu >= 50%`: which nodes to show by the share in use. `all` shows every node."""
 
     def __init__(self, text: str) -> None:
-        self._test = None
+        self._test: tuple[str, Callable[[float, float], bool], float] | None = None
         if text.strip().lower() not in ("", "all"):
             match = _FILTER.fullmatch(text)
             if match is None:
@@ -115,7 +116,7 @@ class ShareFilter:
         if self._test is None:
             return True
         what, compare, wanted = self._test
-        return bool(compare(found[what], wanted))
+        return compare(found[what], wanted)
 
 
 # -- sums over workloads

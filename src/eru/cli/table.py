@@ -92,7 +92,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def _rule(widths: Sequence[int], ends: str) -> str:
-    left, middle, right = ends
+    left, middle, right = tuple(ends)
     return left + middle.join("─" * (size + 2) for size in widths) + right
 
 
