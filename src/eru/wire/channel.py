@@ -122,13 +122,17 @@ class _Link:
         self._calls: dict[str, Any] = {}
 
     async def ready(self, timeout_s: float) -> bool:
-        """Whether the core can be talked to, connecting if need be."""
+        """Whether the core can be talked to, after one attempt to connect if need be."""
         state = self.channel.get_state(try_to_connect=True)
+        attempted = False
         try:
             async with asyncio.timeout(timeout_s):
                 while state is not grpc.ChannelConnectivity.READY:
-                    if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+                    if state is grpc.ChannelConnectivity.SHUTDOWN:
                         return False
+                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and attempted:
+                        return False
+                    attempted = attempted or state is grpc.ChannelConnectivity.CONNECTING
                     await self.channel.wait_for_state_change(state)
                     state = self.channel.get_state(try_to_connect=True)
         except TimeoutError:

@@ -20,7 +20,6 @@ TRAILER_CODE = "eru-code"
 TRAILER_KIND = "eru-kind"
 TRAILER_TRACE = "eru-trace"
 TRAILER_REFUSALS = "eru-refusals-bin"
-REFUSALS_MAX = 64  # reasons sent in a trailer (header blocks are small by nature)
 _AUTH_PREFIX = "invalid grpc "
 
 
@@ -35,7 +34,7 @@ def remote_error(method: Method[Any, Any], address: str, error: grpc.aio.AioRpcE
     if status is grpc.StatusCode.DEADLINE_EXCEEDED and not kind:
         text = f"core at {address} did not answer {method.name} in time"
     if status is grpc.StatusCode.UNIMPLEMENTED:
-        text = f"core at {address} does not offer {method.name}: {text}"
+        text = f"core at {address} does not offer {method.name}"
     return RemoteError(
         text or f"{method.name} failed at {address} with status {status.name}",
         rpc=method.name,
@@ -61,8 +60,3 @@ def _refusals(trailers: dict[str, Any]) -> list[Refusal]:
         return msgspec.msgpack.decode(packed, type=list[Refusal])
     except msgspec.DecodeError:
         return []  # a newer core may know reasons that we do not
-
-
-def pack_refusals(refusals: list[Refusal]) -> bytes:
-    """For the trailer; at most REFUSALS_MAX of them."""
-    return msgspec.msgpack.encode(refusals[:REFUSALS_MAX])

@@ -4,7 +4,8 @@
     node = await core.unary(rpc.GetNode, pb.GetNodeOptions(nodename="n1"))
 
 `number` is what a failure of the call carries as numeric gRPC status; 0 means
-that the published API gives it none and the standard codes are used. `safe`
+that the published API gives it none and the standard codes are used, as for all
+calls of our own service. `safe`
 calls change nothing, so a client may repeat them. `watches` are streams that
 follow something until somebody ends them.
 """
@@ -122,9 +123,9 @@ LogStream = UnaryStream(
 RunAndWait = StreamStream(_CORE, "RunAndWait", pb.RunAndWaitOptions, pb.AttachWorkloadMessage, number=10712)
 RawEngine = UnaryUnary(_CORE, "RawEngine", pb.RawEngineOptions, pb.RawEngineMessage, number=1057)
 
-Plan = UnaryUnary(_OURS, "Plan", v1.PlanRequest, v1.PlanReply, number=1041, safe=True)
-Deploy = UnaryStream(_OURS, "Deploy", v1.DeployRequest, v1.DeployEvent, number=1074)
-Logs = UnaryStream(_OURS, "Logs", v1.LogsRequest, v1.LogLine, number=10711, safe=True, watches=True)
+Plan = UnaryUnary(_OURS, "Plan", v1.PlanRequest, v1.PlanReply, safe=True)
+Deploy = UnaryStream(_OURS, "Deploy", v1.DeployRequest, v1.DeployEvent)
+Logs = UnaryStream(_OURS, "Logs", v1.LogsRequest, v1.LogLine, safe=True, watches=True)
 Debug = UnaryUnary(_OURS, "Debug", v1.DebugRequest, v1.DebugReply, safe=True)
 
 

@@ -1,0 +1,369 @@
+"""The gRPC server around the handlers: bounds, accounting, status numbers, drain.
+
+Nothing here knows what a call means. Each call runs in its own task with a
+trace id bound to its log lines; errors of the model become status numbers
+(`wire.status`), anything else is logged whole and answered with one sentence.
+A client that leaves cancels its handler, one that stops reading is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from typing import Any, NoReturn, Protocol
+
+import grpc
+import msgspec
+import structlog
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from eru.lib.world import World
+from eru.model.errors import EruError, Expired, InvalidInput
+from eru.wire import limits, methods
+from eru.wire.auth import BasicAuth
+from eru.wire.failures import TRAILER_TRACE
+from eru.wire.methods import Method, UnaryStream, UnaryUnary
+from eru.wire.routes import Call, Route
+from eru.wire.status import CANCELLED, INTERNAL, OK, NotOffered, Status, failure_of, sentence_of
+
+_TRACE = re.compile(r"[0-9A-Za-z\-]{8,64}")
+_HEALTH = "/grpc.health.v1.Health/"
+
+_log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ServerTLS(msgspec.Struct, frozen=True, kw_only=True):
+    """PEM texts. With `client_ca`, clients must show a certificate signed by it."""
+
+    cert: bytes
+    key: bytes
+    client_ca: bytes = b""
+
+    def __repr__(self) -> str:
+        return "ServerTLS(***)"
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to listen, and the bounds. Sizes in bytes, times in seconds."""
+
+    bind: str
+    username: str = ""
+    password: str = ""
+    tls: ServerTLS | None = None
+    message_bytes_max: int = limits.MESSAGE_BYTES_MAX
+    streams_per_connection_max: int = limits.STREAMS_PER_CONNECTION_MAX
+    calls_max: int = limits.CALLS_MAX
+    call_limit_s: float = limits.CALL_LIMIT_S
+    stall_s: float = limits.STALL_S
+    drain_s: float = limits.DRAIN_S
+    reuse_port: bool = False
+
+    def __repr__(self) -> str:
+        return f"ServerSettings(bind={self.bind!r}, ...)"
+
+
+class Observer(Protocol):
+    """Who wants to know about calls (metrics)."""
+
+    def call_started(self, rpc: str) -> None: ...
+
+    def call_ended(self, rpc: str, number: int, seconds: float) -> None: ...
+
+
+class Unobserved:
+    """An observer that looks away."""
+
+    def call_started(self, rpc: str) -> None:
+        return None
+
+    def call_ended(self, rpc: str, number: int, seconds: float) -> None:
+        return None
+
+
+class _Running:
+    """One call under way."""
+
+    __slots__ = ("call", "drained", "number", "task")
+
+    def __init__(self, call: Call, task: asyncio.Task[Any]) -> None:
+        self.call = call
+        self.task = task
+        self.number = OK
+        self.drained = False
+
+
+class _Stalled(Expired):
+    """The client does not read."""
+
+
+class RpcServer:
+    """Serves `routes` until drained. Methods without a route answer UNIMPLEMENTED."""
+
+    def __init__(
+        self, world: World, settings: ServerSettings, routes: Iterable[Route], observer: Observer | None = None
+    ) -> None:
+        self._world = world
+        self._settings = settings
+        self._observer: Observer = observer or Unobserved()
+        self._auth = BasicAuth(settings.username, settings.password)
+        self._running: set[_Running] = set()
+        self._stalled = 0
+        self._routes = {route.method.path: route for route in routes}
+        self._health = health_aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen. Raises InvalidInput when the address cannot be bound."""
+        server = grpc.aio.server(options=self._options(), interceptors=[_AuthGate(self._auth)])
+        for service in {method.service for method in methods.ALL.values()}:
+            handlers = {
+                method.name: self._handler(method) for method in methods.ALL.values() if method.service == service
+            }
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+        services = sorted({method.service for method in methods.ALL.values()})
+        reflection.enable_server_reflection([*services, *names], server)
+        self.port = self._listen(server)
+        await server.start()
+        for service in services:
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._server = server
+        _log.info("listening", address=self._settings.bind, port=self.port, tls=self._settings.tls is not None)
+
+    async def drain(self, unregister: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Shut down politely: watch streams end OK, `unregister`, others may finish for `drain_s`, then all end."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        await self._health.enter_graceful_shutdown()
+        for running in list(self._running):
+            if running.call.method.watches:
+                running.drained = True
+                running.task.cancel()
+        if unregister is not None:
+            await unregister()
+        await server.stop(self._settings.drain_s)
+
+    def calls(self) -> list[dict[str, object]]:
+        """What runs right now, oldest first, for the debug dump."""
+        now = self._world.clock.monotonic()
+        rows = sorted(self._running, key=lambda running: running.call.started)
+        return [
+            {
+                "rpc": running.call.method.name,
+                "trace": running.call.trace,
+                "peer": running.call.peer,
+                "seconds": round(now - running.call.started, 3),
+            }
+            for running in rows
+        ]
+
+    def _options(self) -> list[tuple[str, Any]]:
+        return [
+            ("grpc.so_reuseport", int(self._settings.reuse_port)),
+            ("grpc.max_receive_message_length", self._settings.message_bytes_max),
+            ("grpc.max_send_message_length", limits.ANSWER_BYTES_MAX),
+            ("grpc.max_concurrent_streams", self._settings.streams_per_connection_max),
+            ("grpc.max_metadata_size", limits.METADATA_BYTES_MAX),
+            ("grpc.absolute_max_metadata_size", limits.METADATA_BYTES_MAX),
+            ("grpc.keepalive_time_ms", int(limits.SERVER_KEEPALIVE_S * 1000)),
+            ("grpc.keepalive_timeout_ms", int(limits.KEEPALIVE_TIMEOUT_S * 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", int(limits.PING_INTERVAL_MIN_S * 1000)),
+            ("grpc.http2.min_ping_interval_without_data_ms", int(limits.PING_INTERVAL_MIN_S * 1000)),
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
+
+    def _listen(self, server: grpc.aio.Server) -> int:
+        bind, tls = self._settings.bind, self._settings.tls
+        address = f"[::]{bind}" if bind.startswith(":") else bind
+        try:
+            if tls is None:
+                port = server.add_insecure_port(address)
+            else:
+                port = server.add_secure_port(
+                    address,
+                    grpc.ssl_server_credentials(
+                        [(tls.key, tls.cert)], tls.client_ca or None, require_client_auth=bool(tls.client_ca)
+                    ),
+                )
+        except RuntimeError as error:
+            raise InvalidInput(
+                f"cannot listen on {bind}: {sentence_of(error)}; "
+                "check that no other process uses the port and that the address and certificates are right"
+            ) from error
+        return port
+
+    def _handler(self, method: Method[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """grpc's handler for one method. Requests stay bytes here, so that bad ones get a status of ours."""
+        route = self._routes.get(method.path)
+        serialize = method.response.SerializeToString
+        if isinstance(method, UnaryUnary):
+
+            async def answer_one(data: bytes, context: Context) -> Any:
+                return await self._serve(method, route, context, lambda call: self._one(method, route, data, call))
+
+            return grpc.unary_unary_rpc_method_handler(answer_one, None, serialize)
+        if isinstance(method, UnaryStream):
+
+            async def answer_many(data: bytes, context: Context) -> None:
+                await self._serve(
+                    method, route, context, lambda call: self._many(route, _decoded(method, data), call, context)
+                )
+
+            return grpc.unary_stream_rpc_method_handler(answer_many, None, serialize)
+
+        async def answer_both(chunks: AsyncIterator[bytes], context: Context) -> None:
+            await self._serve(
+                method, route, context, lambda call: self._many(route, _all_decoded(method, chunks), call, context)
+            )
+
+        return grpc.stream_stream_rpc_method_handler(answer_both, None, serialize)
+
+    async def _serve(
+        self,
+        method: Method[Any, Any],
+        route: Route | None,
+        context: Context,
+        work: Callable[[Call], Awaitable[Any]],
+    ) -> Any:
+        """Run `work` as one call: counted, traced, with every failure as a status."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call is served by a task of the event loop")
+        call = self._call(method, context)
+        running = _Running(call, task)
+        if len(self._running) + self._stalled >= self._settings.calls_max:
+            await context.abort(_status(8), f"core is busy with {self._settings.calls_max} calls, which is its limit")
+        structlog.contextvars.bind_contextvars(trace=call.trace, rpc=method.name)
+        self._running.add(running)
+        self._observer.call_started(method.name)
+        try:
+            if route is None:
+                raise NotOffered(method.name)
+            return await work(call)
+        except asyncio.CancelledError:
+            if not running.drained:
+                running.number = CANCELLED
+                raise
+            task.uncancel()  # a watch stream at shutdown: it ends well
+            return None
+        except _Stalled as stalled:
+            running.number = CANCELLED
+            _log.warning("client cut off", error=str(stalled), peer=call.peer)
+            self._running.discard(running)  # its work has ended; only the status still waits to be taken
+            await self._tell_stalled(method, context, stalled, call)
+        except EruError as error:
+            failure = failure_of(method, error, call.trace)
+            running.number = failure.number
+            _log.info("call refused", number=failure.number, error=failure.sentence, peer=call.peer)
+            await context.abort(_status(failure.number), failure.sentence, failure.trailers)
+        except Exception as error:  # noqa: BLE001 - the edge: whatever happens, the process goes on
+            running.number = INTERNAL
+            _log.error("call failed unexpectedly", exc_info=error, peer=call.peer)
+            await context.abort(
+                _status(INTERNAL),
+                f"{method.name} failed inside core; its log tells more under trace {call.trace}",
+                ((TRAILER_TRACE, call.trace),),
+            )
+        finally:
+            self._running.discard(running)
+            self._observer.call_ended(method.name, running.number, self._world.clock.monotonic() - call.started)
+
+    async def _tell_stalled(self, method: Method[Any, Any], context: Context, error: EruError, call: Call) -> None:
+        """The status travels behind the message that the client has not taken, if it ever reads on."""
+        failure = failure_of(method, error, call.trace)
+        self._stalled += 1
+        try:
+            await context.abort(_status(failure.number), failure.sentence, failure.trailers)
+        except grpc.aio.InternalError:
+            raise asyncio.CancelledError from None  # the connection ended meanwhile
+        finally:
+            self._stalled -= 1
+
+    def _call(self, method: Method[Any, Any], context: Context) -> Call:
+        metadata = context.invocation_metadata() or ()
+        asked = next((str(value) for key, value in metadata if key == TRAILER_TRACE), "")
+        left = context.time_remaining()
+        return Call(
+            method=method,
+            trace=asked if _TRACE.fullmatch(asked) else self._world.hex(16),
+            peer=context.peer(),
+            started=self._world.clock.monotonic(),
+            deadline_s=left,
+        )
+
+    async def _one(self, method: Method[Any, Any], route: Route | None, data: bytes, call: Call) -> Any:
+        if route is None:
+            return None
+        try:
+            async with asyncio.timeout(self._settings.call_limit_s):
+                return await route.handler(_decoded(method, data), call)
+        except TimeoutError as error:
+            raise Expired(f"{method.name} did not finish within {self._settings.call_limit_s:g} s") from error
+
+    async def _many(self, route: Route | None, request: Any, call: Call, context: Context) -> None:
+        if route is None:
+            return
+        async with aclosing(route.handler(request, call)) as answers:
+            async for answer in answers:
+                try:
+                    async with asyncio.timeout(self._settings.stall_s):
+                        await context.write(answer)
+                except TimeoutError as error:
+                    raise _Stalled(f"the client took no message for {self._settings.stall_s:g} s") from error
+
+
+class _AuthGate(grpc.aio.ServerInterceptor):
+    """Turns away calls without credentials, before anything else looks at them. Health checks may pass."""
+
+    def __init__(self, auth: BasicAuth) -> None:
+        self._auth = auth
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        if self._auth.on and not handler_call_details.method.startswith(_HEALTH):
+            try:
+                self._auth.check(handler_call_details.invocation_metadata or ())
+            except InvalidInput as error:
+                return _refusal(str(error))
+        return await continuation(handler_call_details)
+
+
+def _refusal(sentence: str) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler for calls of any kind that says no."""
+
+    async def refuse(_: AsyncIterator[bytes], context: Context) -> NoReturn:
+        await context.abort(grpc.StatusCode.UNKNOWN, sentence)
+
+    return grpc.stream_stream_rpc_method_handler(refuse, None, None)
+
+
+def _status(number: int) -> Any:
+    """What stands where grpc wants an enum member."""
+    return Status(number)
+
+
+def _decoded(method: Method[Any, Any], data: bytes) -> Any:
+    try:
+        return method.request.FromString(data)
+    except DecodeError as error:
+        name = method.request.DESCRIPTOR.name
+        raise InvalidInput(f"the request of {method.name} is not a readable {name} message") from error
+
+
+async def _all_decoded(method: Method[Any, Any], chunks: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for data in chunks:
+        yield _decoded(method, data)
