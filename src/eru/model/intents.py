@@ -40,3 +40,8 @@ class Intent(Stored):
     grant: Resources = {}
     counted: bool = True  # this intent's grant is part of the node's usage
     created_at: float = 0.0
+    successor: str = ""  # replace: name of the workload that takes over from `id`
+    params: Resources = {}  # realloc: engine parameters that belong to `grant`, to go back to
+    force: bool = False  # remove: also when it still runs
+    running: bool = True  # replace: the old one ran before
+    deadline: float = 0.0  # lambda: Unix time after which it is removed even if it still runs; 0: none

@@ -1,0 +1,282 @@
+"""Finishes or takes back what was left behind: intents whose owner is gone, or whose operation has ended.
+
+Every core looks; whoever claims an intent first (a transaction that compares
+that its owner is not registered) works on it. All steps can be repeated, so a
+sweeper may itself die at any point and be swept.
+
+deploy    remove the engine object of that name, give the grant back
+lambda    let it run to its end, then remove it
+remove    remove the engine object, then the record (or only the intent, where the engine refuses)
+replace   remove the new one, which was never recorded; the old one runs again
+realloc   give the engine what the record says; where it refuses, go back to the old grant
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from eru.core.ledger import Held, Operation, StoredWorkload
+from eru.engine.contract import Engine, Inspection
+from eru.model.errors import (
+    Conflict,
+    EngineMissing,
+    EngineRefused,
+    EruError,
+    NoCapacity,
+    NotFound,
+    NotSupported,
+)
+from eru.model.intents import Verb
+from eru.model.workloads import Workload
+
+if TYPE_CHECKING:
+    from eru.core.app import Core
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_FIRST_S = 1.0
+_RETRY_MOST_S = 30.0
+_LATE_LOOK_S = 60.0  # one more look for a create that its engine finished very late
+_LATE_LOOKS_MAX = 10_000
+
+
+class Recovery:
+    """See the module."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._woken = asyncio.Event()
+        self._working: set[str] = set()
+        self._tries: dict[str, tuple[int, float]] = {}  # intent key -> failures so far, not before
+        self._late: list[tuple[float, str, str]] = []
+        self._gate = asyncio.Semaphore(core.settings.sweep_parallel_max)
+        self.swept = 0
+
+    def wake(self) -> None:
+        """Something was left behind: look soon."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Look whenever a core went away, an operation left something, and now and then. Runs for ever."""
+        core = self._core
+        while True:
+            for key in self._orphans():
+                self._working.add(key)
+                core.tasks.start(f"sweep {key}", self._sweep(key))
+            await self._look_late()
+            try:
+                async with asyncio.timeout(core.world.jitter(self._pause_s())):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+
+    def _pause_s(self) -> float:
+        now = self._core.world.clock.monotonic()
+        due = min((at for _, at in self._tries.values()), default=now + self._core.settings.recovery_every_s)
+        return min(max(due - now, 0.1), self._core.settings.recovery_every_s)
+
+    def _orphans(self) -> list[str]:
+        core = self._core
+        if not core.session.registered:
+            return []
+        now = core.world.clock.monotonic()
+        own = core.session.id
+        orphans = []
+        for key, found in core.fleet.view.intents.items():
+            intent = found.intent
+            mine = intent.owner == own and intent.op not in core.active
+            if key in self._working or not (mine or intent.owner not in core.fleet.view.cores):
+                continue
+            if intent.owner != own and intent.op in core.active:
+                continue  # ours from before this core lost its registration; it is still being taken back
+            if self._tries.get(key, (0, 0.0))[1] <= now:
+                orphans.append(key)
+        for key in [key for key in self._tries if key not in core.fleet.view.intents]:
+            del self._tries[key]
+        return orphans
+
+    async def _sweep(self, key: str) -> None:
+        core = self._core
+        try:
+            async with self._gate:
+                found = core.fleet.view.intents.get(key)
+                if found is None:
+                    return
+                async with core.operation("sweep") as op:
+                    held = Held(key, found.intent, found.revision)
+                    await self._settle(op, held)
+                self._tries.pop(key, None)
+        except Conflict:
+            self._again(key)  # somebody else is at it
+        except (EruError, TimeoutError) as error:
+            self._again(key)
+            _log.warning("left-over intent cannot be settled yet", intent=key, error=str(error))
+        finally:
+            self._working.discard(key)
+
+    def _again(self, key: str) -> None:
+        failures = self._tries.get(key, (0, 0.0))[0] + 1
+        pause_s = min(_RETRY_FIRST_S * 2 ** min(failures - 1, 8), _RETRY_MOST_S)
+        self._tries[key] = (failures, self._core.world.clock.monotonic() + self._core.world.jitter(pause_s))
+
+    async def _settle(self, op: Operation, held: Held) -> None:
+        core = self._core
+        intent = held.intent
+        node = core.fleet.view.by_name.get(intent.nodename)
+        if node is None or not node.complete:
+            await core.fleet.fresh()
+            node = core.fleet.view.by_name.get(intent.nodename)
+        if node is None or not node.complete:
+            held = await core.ledger.claim(op, held)
+            await core.ledger.drop(op, held)
+            return
+        engine = await core.engine_for(node)
+        if intent.verb is Verb.LAMBDA and await self._lambda_runs(engine, held):
+            self._again(held.key)
+            return
+        held = await core.ledger.claim(op, held)
+        match intent.verb:
+            case Verb.DEPLOY:
+                await self._undo_create(engine, held.intent.nodename, intent.name)
+                await core.ledger.release(op, held)
+                core.remapper.removed(intent.nodename, [intent.grant])
+            case Verb.REMOVE | Verb.LAMBDA:
+                await self._finish_remove(op, engine, held)
+            case Verb.REPLACE:
+                await self._undo_replace(op, engine, held)
+            case Verb.REALLOC:
+                await self._finish_realloc(op, engine, held)
+            case Verb.DISSOCIATE:
+                await core.ledger.drop(op, held)
+        self.swept += 1
+        _log.info("left-over intent settled", verb=intent.verb.value, node=intent.nodename, workload=intent.name)
+
+    # Verbs.
+
+    async def _undo_create(self, engine: Engine, nodename: str, name: str) -> None:
+        """Nothing of that name is left on the engine, unless it is somebody's recorded workload."""
+        core = self._core
+        found = await self._inspect(engine, name)
+        if found is None:
+            await core.world.clock.sleep(core.settings.recovery_settle_s)
+            found = await self._inspect(engine, name)
+        if found is None:
+            if len(self._late) < _LATE_LOOKS_MAX:
+                self._late.append((core.world.clock.monotonic() + _LATE_LOOK_S, nodename, name))
+            return
+        if await core.store.get(core.keys.workload(found.id)) is None:
+            await self._remove(engine, found.id, force=True)
+
+    async def _finish_remove(self, op: Operation, engine: Engine, held: Held) -> None:
+        core = self._core
+        intent = held.intent
+        stored = await self._record(intent.id)
+        try:
+            await self._remove(engine, intent.id, force=intent.force or intent.verb is Verb.LAMBDA)
+        except EngineRefused:
+            if stored is None:
+                raise
+            await core.ledger.drop(op, held)
+            return
+        if stored is None:
+            await core.ledger.drop(op, held)
+        else:
+            await core.ledger.erase(op, held, stored.workload)
+            core.remapper.removed(intent.nodename, [stored.workload.grant])
+
+    async def _undo_replace(self, op: Operation, engine: Engine, held: Held) -> None:
+        core = self._core
+        intent = held.intent
+        await self._undo_create(engine, intent.nodename, intent.successor)
+        if intent.running and await self._record(intent.id) is not None:
+            try:
+                async with asyncio.timeout(core.settings.engine_call_s):
+                    await engine.start(intent.id)
+            except EngineMissing:
+                pass
+        await core.ledger.drop(op, held)
+
+    async def _finish_realloc(self, op: Operation, engine: Engine, held: Held) -> None:
+        stored = await self._record(held.intent.id)
+        if stored is None:
+            await self._core.ledger.drop(op, held)
+        else:
+            await settle_realloc(self._core, op, engine, held, stored)
+
+    async def _lambda_runs(self, engine: Engine, held: Held) -> bool:
+        intent = held.intent
+        if intent.deadline and self._core.world.clock.now() >= intent.deadline:
+            return False
+        found = await self._inspect(engine, intent.id or intent.name)
+        return found is not None and found.running
+
+    # Steps.
+
+    async def _record(self, id: str) -> StoredWorkload | None:
+        item = await self._core.store.get(self._core.keys.workload(id))
+        return StoredWorkload(Workload.decode(item.value), item.mod_revision) if item else None
+
+    async def _inspect(self, engine: Engine, name: str) -> Inspection | None:
+        try:
+            async with asyncio.timeout(self._core.settings.engine_call_s):
+                return await engine.inspect(name)
+        except EngineMissing:
+            return None
+
+    async def _remove(self, engine: Engine, id: str, *, force: bool) -> None:
+        try:
+            async with asyncio.timeout(self._core.settings.engine_slow_call_s):
+                await engine.remove(id, force=force)
+        except EngineMissing:
+            return
+
+    async def _look_late(self) -> None:
+        """One more look for what an engine may have created after its intent was settled."""
+        core = self._core
+        now = core.world.clock.monotonic()
+        while self._late and self._late[0][0] <= now:
+            _, nodename, name = self._late.pop(0)
+            try:
+                engine = await core.engine_for(nodename)
+                found = await self._inspect(engine, name)
+                if found is not None and await core.store.get(core.keys.workload(found.id)) is None:
+                    await self._remove(engine, found.id, force=True)
+            except NotFound:
+                continue
+            except (EruError, TimeoutError) as error:
+                _log.warning("late look failed", node=nodename, workload=name, error=str(error))
+
+
+async def settle_realloc(core: Core, op: Operation, engine: Engine, held: Held, stored: StoredWorkload) -> bool:
+    """Make engine and record agree and drop the intent; True when the new grant is in force.
+
+    Raises EruError when the engine does not answer: the intent stays, and the
+    next try goes on from there.
+    """
+    forward = True
+    try:
+        try:
+            await update_engine(core, engine, stored.workload)
+        except (EngineRefused, NotSupported):
+            if not held.intent.grant:
+                raise
+            held, stored = await core.ledger.restore(op, held, stored)
+            forward = False
+            await update_engine(core, engine, stored.workload)
+    except (EngineRefused, NotSupported, NoCapacity) as error:
+        _log.warning("engine keeps other limits than granted", workload=stored.id, error=str(error))
+    except EngineMissing:
+        pass
+    await core.ledger.drop(op, held)
+    core.remapper.changed(stored.workload.nodename)
+    return forward
+
+
+async def update_engine(core: Core, engine: Engine, workload: Workload) -> None:
+    """Give the engine what the record says."""
+    async with asyncio.timeout(core.settings.engine_call_s):
+        await engine.update(workload.id, workload.engine_params)

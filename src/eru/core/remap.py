@@ -1,0 +1,146 @@
+"""Keeps workloads without bound cores on the cores that are free, after grants on their node changed.
+
+Runs in the background, once per node at a time: requests that come while one
+runs are folded into the next. Failures are only logged; the next change on the
+node tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+
+from eru.model.errors import EngineError, EngineMissing, EruError
+from eru.model.nodes import Resources
+from eru.model.workloads import Workload
+from eru.store.contract import PAGE_ITEMS
+
+if TYPE_CHECKING:
+    from eru.core.app import Core
+
+_log = structlog.get_logger(__name__)
+
+_NODES_PARALLEL_MAX = 32
+_UPDATES_PARALLEL_MAX = 8  # engine updates at a time on one node
+
+
+class Remapper:
+    """See the module."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._gate = asyncio.Semaphore(_NODES_PARALLEL_MAX)
+        self._wanted: dict[str, set[str] | None] = {}  # node -> ids to look at; None: all
+        self._running: set[str] = set()
+
+    def created(self, nodename: str, workloads: Mapping[str, Resources]) -> None:
+        """New workloads (id -> grant): the free cores may have become fewer, and do they keep to them?"""
+        everybody = any(self._bound(nodename, grant) for grant in workloads.values())
+        self._request(nodename, None if everybody else set(workloads))
+
+    def removed(self, nodename: str, grants: Iterable[Resources]) -> None:
+        """Grants were given back: the free cores may have become more."""
+        if any(self._bound(nodename, grant) for grant in grants):
+            self._request(nodename, None)
+
+    def changed(self, nodename: str) -> None:
+        """Something about the node's resources changed: look at all its workloads."""
+        self._request(nodename, None)
+
+    def _request(self, nodename: str, ids: set[str] | None) -> None:
+        core = self._core
+        if not core.settings.use_remap or (ids is not None and not ids):
+            return
+        if ids is not None and not self._narrow(nodename):
+            return
+        if nodename in self._wanted:
+            before = self._wanted[nodename]
+            self._wanted[nodename] = None if ids is None or before is None else before | ids
+        else:
+            self._wanted[nodename] = ids
+        if nodename not in self._running and not core.draining:
+            self._running.add(nodename)
+            core.background.start(f"remap {nodename}", self._run(nodename))
+
+    async def _run(self, nodename: str) -> None:
+        try:
+            while nodename in self._wanted:
+                async with self._gate, asyncio.timeout(self._core.settings.operation_s):
+                    await self._remap(nodename, self._wanted.pop(nodename))
+        except (EruError, TimeoutError) as error:
+            _log.warning("share pool not remapped", node=nodename, error=str(error))
+        finally:
+            self._running.discard(nodename)
+            self._wanted.pop(nodename, None)
+
+    async def _remap(self, nodename: str, ids: set[str] | None) -> None:
+        core = self._core
+        workloads = await self._workloads(nodename, ids)
+        found = core.fleet.node(nodename)
+        updates: dict[str, Resources] = {}
+        for name, kind in core.kinds.items():
+            grants = {item.id: item.grant[name] for item in workloads if name in item.grant}
+            parts = kind.remap(found.capacity.get(name, {}), found.usage.get(name, {}), grants)
+            for id, params in parts.items():
+                updates.setdefault(id, {})[name] = params
+        if not updates:
+            return
+        engine = await core.engine_for(found)
+        gate = asyncio.Semaphore(_UPDATES_PARALLEL_MAX)
+
+        async def update(id: str, params: Resources) -> None:
+            async with gate:
+                try:
+                    async with asyncio.timeout(core.settings.engine_call_s):
+                        await engine.update(id, params)
+                except EngineMissing:
+                    return
+                except (EngineError, TimeoutError) as error:
+                    _log.warning("workload not remapped", workload=id, node=nodename, error=str(error))
+
+        async with asyncio.TaskGroup() as group:
+            for id, params in updates.items():
+                group.create_task(update(id, params))
+
+    async def _workloads(self, nodename: str, ids: set[str] | None) -> list[Workload]:
+        core = self._core
+        if ids is None:
+            ids = set()
+            after = ""
+            while True:
+                page = await core.store.range(
+                    core.keys.on_node(nodename), after=after, limit=PAGE_ITEMS, keys_only=True
+                )
+                ids.update(item.key.rpartition("/")[2] for item in page.items)
+                if not page.more:
+                    break
+                after = page.items[-1].key
+        found = await core.store.get_many([core.keys.workload(id) for id in sorted(ids)])
+        return [Workload.decode(item.value) for item in found.values()]
+
+    def _bound(self, nodename: str, grant: Resources) -> bool:
+        """Whether the grant holds something for itself that others then have to keep off."""
+        found = self._core.fleet.view.by_name.get(nodename)
+        if found is None:
+            return False
+        for name in self._core.kinds:
+            part = grant.get(name)
+            if part and part.get("cpu_map") and not self._follows(nodename, name, part):
+                return True
+        return False
+
+    def _follows(self, nodename: str, kind: str, part: dict[str, object]) -> bool:
+        found = self._core.fleet.view.by_name[nodename]
+        return bool(self._core.kinds[kind].remap(found.capacity.get(kind, {}), found.usage.get(kind, {}), {"it": part}))
+
+    def _narrow(self, nodename: str) -> bool:
+        """Whether any core of the node is given to somebody alone, so that newcomers have to keep off it."""
+        found = self._core.fleet.view.by_name.get(nodename)
+        if found is None:
+            return False
+        return any(
+            any(share for share in (part.get("cpu_map") or {}).values() if share) for part in found.usage.values()
+        )
