@@ -7,6 +7,7 @@ transaction still has its own revision and its own compares.
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import sqlite3
 import threading
@@ -24,6 +25,12 @@ from eru.store.feed import Revision
 
 GROUP_JOBS = 256  # transactions in one commit
 PRUNE_REVISIONS = 2_000  # of history deleted together with one commit
+
+FEW_KEYS = 8  # read one by one; more in one query
+
+_ITEM = "key, value, create_revision, mod_revision, version, lease"
+_SELECT = f"SELECT {_ITEM} FROM kv WHERE key = ?"
+_SELECT_MANY = f"SELECT {_ITEM} FROM kv WHERE key IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(slots=True)
@@ -59,13 +66,14 @@ class Session:
 
     def txn(self, compares: Sequence[Compare], writes: Sequence[Write]) -> TxnResult:
         """All or nothing. Raises LeaseLost before anything is written."""
+        items = self._read([*(compare.key for compare in compares), *(write.key for write in writes)])
         for compare in compares:
-            if not rules.holds(compare, self._read(compare.key)):
+            if not rules.holds(compare, items.get(compare.key)):
                 return TxnResult(False, self.revision)
         for write in writes:
             if isinstance(write, Put) and write.lease and write.lease not in self.leases:
                 raise LeaseLost(f"lease {write.lease:x} has ended")
-        self._apply(writes)
+        self._apply(writes, items)
         return TxnResult(True, self.revision)
 
     def grant(self, id: int, ttl_s: int) -> int:
@@ -78,8 +86,9 @@ class Session:
         """Delete a lease and its keys, in one revision."""
         if id not in self.leases:
             return
-        keys = self._db.execute("SELECT key FROM kv WHERE lease = ? AND lease <> 0 ORDER BY key", (id,)).fetchall()
-        self._apply([Delete(key) for (key,) in keys])
+        rows = self._db.execute(f"SELECT {_ITEM} FROM kv WHERE lease = ? AND lease <> 0 ORDER BY key", (id,))
+        items = {row[0]: KeyValue(*row) for row in rows}
+        self._apply([Delete(key) for key in items], items)
         self._db.execute("DELETE FROM lease WHERE id = ?", (id,))
         self.leases.discard(id)
 
@@ -104,37 +113,40 @@ class Session:
             self.prune_before = 0
         return self.prune_before != 0
 
-    def _read(self, key: str) -> KeyValue | None:
-        row = self._db.execute(
-            "SELECT key, value, create_revision, mod_revision, version, lease FROM kv WHERE key = ?", (key,)
-        ).fetchone()
-        return KeyValue(*row) if row else None
+    def _read(self, keys: Sequence[str]) -> dict[str, KeyValue]:
+        if len(keys) > FEW_KEYS:
+            rows = self._db.execute(_SELECT_MANY, (json.dumps(keys, ensure_ascii=False),))
+            return {row[0]: KeyValue(*row) for row in rows}
+        found: dict[str, KeyValue] = {}
+        for key in set(keys):
+            row = self._db.execute(_SELECT, (key,)).fetchone()
+            if row:
+                found[key] = KeyValue(*row)
+        return found
 
-    def _apply(self, writes: Sequence[Write]) -> None:
+    def _apply(self, writes: Sequence[Write], items: dict[str, KeyValue]) -> None:
+        """Make the writes; `items` has those of their keys that exist."""
         revision = self.revision + 1
         events: list[Event] = []
         olds: list[KeyValue | None] = []
+        rows: list[tuple[str, bytes, int, int, int, int]] = []
         for write in writes:
-            old = self._read(write.key)
+            old = items.get(write.key)
             if isinstance(write, Put):
-                events.append(Event(Change.PUT, self._put(write, old, revision)))
+                created, version = (old.create_revision, old.version + 1) if old else (revision, 1)
+                row = (write.key, write.value, created, revision, version, write.lease)
+                rows.append(row)
+                events.append(Event(Change.PUT, KeyValue(*row)))
                 olds.append(old)
             elif old is not None:
                 self._db.execute("DELETE FROM kv WHERE key = ?", (write.key,))
                 events.append(Event(Change.DELETE, rules.tombstone(write.key, revision)))
                 olds.append(old)
         if events:
+            self._db.executemany(f"INSERT OR REPLACE INTO kv ({_ITEM}) VALUES (?, ?, ?, ?, ?, ?)", rows)
             self._db.execute("INSERT INTO log VALUES (?, ?)", (revision, history.pack(events, olds)))
             self.revision = revision
             self.entries.append(Revision(revision, tuple(events)))
-
-    def _put(self, write: Put, old: KeyValue | None, revision: int) -> KeyValue:
-        created, version = (old.create_revision, old.version + 1) if old else (revision, 1)
-        self._db.execute(
-            "INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?, ?, ?)",
-            (write.key, created, revision, version, write.lease, write.value),
-        )
-        return KeyValue(write.key, write.value, created, revision, version, write.lease)
 
 
 class Writer:
