@@ -206,15 +206,18 @@ class EnginePool:
             except Exception as error:  # noqa: BLE001 - whatever an adapter does, callers must not wait for ever
                 self._remember(handle, EngineUnreachable(f"{type(error).__name__}: {error}"))
             else:
-                if handle.gone:
+                if handle.users:
+                    self._took(handle, engine)
+                else:
                     await engine.close()
-                    return
-                if handle.error is not None:
-                    _log.info("engine answers again", endpoint=handle.endpoint, nodes=sorted(handle.users)[:10])
-                handle.engine, handle.error = engine, None
-                handle.opened.set()
                 return
             await backoff.wait()
+
+    def _took(self, handle: _Handle, engine: Engine) -> None:
+        if handle.error is not None:
+            _log.info("engine answers again", endpoint=handle.endpoint, nodes=sorted(handle.users)[:10])
+        handle.engine, handle.error = engine, None
+        handle.opened.set()
 
     def _remember(self, handle: _Handle, error: EruError) -> None:
         if handle.error is None:

@@ -137,7 +137,7 @@ class FakeEngine:
 
     async def find(self, labels: Mapping[str, str], *, running_only: bool = False) -> list[Listed]:
         await self._enter("find")
-        return self.node.list(dict(labels), running_only)
+        return self.node.find(dict(labels), running_only)
 
     async def wait(self, id: str) -> int:
         await self._enter("wait")
@@ -357,9 +357,9 @@ class FakeEngine:
                 if _has(event.labels, labels):
                     yield event
             while True:
-                event = await self._next_event(queue)
-                if event is not None and _has(event.labels, labels):
-                    yield event
+                came = await self._next_event(queue)
+                if came is not None and _has(came.labels, labels):
+                    yield came
         finally:
             self.node.listeners.remove(queue)
 

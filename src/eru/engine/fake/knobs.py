@@ -15,6 +15,7 @@ Verbs are the engine's method names (`create`, `start`, `ping`, ...).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
@@ -113,7 +114,11 @@ def _names(name: str, text: str) -> frozenset[str]:
     return frozenset(part for part in text.split(",") if part)
 
 
-_PLAIN = {
+def _yes(name: str, text: str) -> bool:
+    return _number(name, text or "1") > 0
+
+
+_PLAIN: dict[str, Callable[[str, str], object]] = {
     "cpu": _whole,
     "memory": _size,
     "storage": _size,
@@ -122,5 +127,5 @@ _PLAIN = {
     "exit_after_s": _number,
     "exit_code": _whole,
     "images": _names,
-    "down": lambda name, text: _number(name, text or "1") > 0,
+    "down": _yes,
 }

@@ -207,7 +207,7 @@ class FakeNode:
             paused=found.state == PAUSED,
         )
 
-    def list(self, labels: dict[str, str], running_only: bool) -> list[Listed]:
+    def find(self, labels: dict[str, str], running_only: bool) -> list[Listed]:
         wanted = list(labels.items())
         rows = []
         for found in self.containers.values():

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
 
 from eru.engine.contract import Chunk, Stream
 from eru.engine.fake import script
 from eru.engine.fake.node import FakeContainer, FakeNode
+from eru.engine.times import point_ns
 from eru.lib.world import World
-from eru.model.errors import EngineRefused
 
 INPUT_CHUNKS_MAX = 64  # waiting between a writer and the program that reads them
 
@@ -32,8 +30,8 @@ async def follow_log(
 ) -> AsyncIterator[Chunk]:
     """Lines printed so far, then, with `follow`, those to come until the workload ends."""
     now_ns = world.clock.now_ns()
-    first_ns = _time_ns(since, now_ns) if since else 0
-    last_ns = _time_ns(until, now_ns) if until else None
+    first_ns = point_ns(since, now_ns) if since else 0
+    last_ns = point_ns(until, now_ns) if until else None
     sent = 0
     pending = _lines(found, first_ns, last_ns)
     count = sum(1 for line in pending if line[0] <= now_ns)
@@ -57,18 +55,6 @@ def _lines(found: FakeContainer, first_ns: int, last_ns: int | None) -> list[tup
     if found.extra is None:
         return []
     return [line for line in found.extra.log if line[0] >= first_ns and (last_ns is None or line[0] <= last_ns)]
-
-
-def _time_ns(text: str, now_ns: int) -> int:
-    """Docker's forms: Unix seconds, RFC 3339, or a duration back from now (`10s`, `5m`, `2h`)."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return int(float(text) * 1e9)
-    if (match := re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)) is not None:
-        return now_ns - int(float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] * 1e9)
-    try:
-        return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1e9)
-    except ValueError:
-        raise EngineRefused(f"{text!r} is no time: use Unix seconds, RFC 3339 or a duration like 10m") from None
 
 
 class AttachSession:

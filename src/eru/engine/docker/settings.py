@@ -1,0 +1,34 @@
+"""What a site sets for its Docker engines."""
+
+from __future__ import annotations
+
+import msgspec
+
+from eru.model.deploy import LogConfig
+
+
+class RegistryAuth(msgspec.Struct, frozen=True, kw_only=True):
+    """Credentials for one registry host."""
+
+    username: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"RegistryAuth({self.username}, ***)"
+
+
+class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in seconds. `auths`: registry host (with port) -> credentials.
+
+    `tls_check_hostname` False accepts certificates that are signed by the
+    node's CA but not issued for its address; every opened handle says so in
+    the log. `log` is the driver for workloads deployed with debug.
+    """
+
+    auths: dict[str, RegistryAuth] = {}
+    log: LogConfig = LogConfig(type="journald")
+    tls_check_hostname: bool = True
+    read_timeout_s: float = 30.0
+    change_timeout_s: float = 120.0
+    progress_idle_s: float = 600.0
+    calls_parallel_max: int = 64
