@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 import resource
 import socket
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+
+from eru.model.errors import EngineRefused, EngineUnreachable
 
 NOFILE_WANTED = 65535
 _CAP_SYS_RESOURCE = 24  # bit in the capability sets
@@ -23,6 +27,33 @@ def node_name() -> str:
 def engine_endpoint(environ: Mapping[str, str] = os.environ) -> str:
     """DOCKER_HOST, else Docker's usual socket."""
     return environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+
+def check_socket(endpoint: str) -> None:
+    """For an engine on a Unix socket: raise EngineError with what to type when it cannot be used."""
+    if not endpoint.startswith("unix://"):
+        return
+    path = endpoint.removeprefix("unix://")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(2)
+        try:
+            connection.connect(path)
+        except PermissionError:
+            raise EngineRefused(_no_permission(path)) from None
+        except OSError as error:
+            raise EngineUnreachable(
+                f"no Docker Engine answers on {path}: {error.strerror or error}; "
+                "start it (sudo systemctl start docker, or sudo dockerd &), or name another one with --engine"
+            ) from error
+
+
+def _no_permission(path: str) -> str:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        group = grp.getgrgid(os.stat(path).st_gid).gr_name
+    except (OSError, KeyError):
+        group = "docker"
+    return f"{user} may not use {path}; type: sudo usermod -aG {group} {user}   and log in again"
 
 
 def fitting_nofile(endpoint: str) -> int:

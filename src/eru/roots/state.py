@@ -68,6 +68,16 @@ class State:
         """Present when dockerd was started for this cluster."""
         return self.place / "docker" / "dockerd.pid"
 
+    @property
+    def up_pid(self) -> Path:
+        """Held while `eru up` runs, so that two do not start the same thing."""
+        return self.place / "up.pid"
+
+    def everything(self) -> list[Path]:
+        """All that is ever made in the directory."""
+        made = [self.core_config, self.agent_config, self.core_pid, self.agent_pid, self.core_log, self.agent_log]
+        return [*made, self.data, self.agent_data, self.images, self.dockerd_pid.parent, self.up_pid]
+
     def make(self) -> None:
         """Create the directory, for its owner only. Raises InvalidInput."""
         try:
