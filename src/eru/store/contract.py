@@ -18,6 +18,7 @@ from typing import Protocol
 
 TXN_OPS_MAX = 128  # compares, or writes, in one transaction (etcd's default limit)
 VALUE_BYTES_MAX = 1_000_000  # etcd's default request limit is 1.5 MiB
+TXN_BYTES_MAX = 1_400_000  # keys and values together in one transaction, for the same reason
 PAGE_ITEMS = 5_000  # default page of a range read
 
 
@@ -186,7 +187,7 @@ class Store(Protocol):
         """All `writes` if all `compares` hold, else nothing.
 
         A key may be written once per transaction. More than TXN_OPS_MAX of
-        either is a ValueError. Putting under an ended lease raises LeaseLost.
+        either, or more than TXN_BYTES_MAX, is a ValueError. Putting under an ended lease raises LeaseLost.
         """
 
     async def grant(self, ttl_s: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eru.store.contract import TXN_OPS_MAX, VALUE_BYTES_MAX, Compare, KeyValue, Op, Put, Target, Write
+from eru.store.contract import TXN_BYTES_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX, Compare, KeyValue, Op, Put, Target, Write
 
 KEY_BYTES_MAX = 4_096  # a key is a short path
 TTL_MAX_S = 9_000_000_000  # etcd's longest lease
@@ -28,16 +28,23 @@ def check_txn(compares: Sequence[Compare], writes: Sequence[Write]) -> None:
             f"a transaction takes at most {TXN_OPS_MAX} compares and {TXN_OPS_MAX} writes,"
             f" not {len(compares)} and {len(writes)}"
         )
+    size = 0
     for compare in compares:
         check_compare(compare)
+        size += len(compare.key) + (len(compare.operand) if isinstance(compare.operand, bytes) else 8)
     seen: set[str] = set()
     for write in writes:
         check_key(write.key)
         if write.key in seen:
             raise ValueError(f"a transaction writes key {write.key!r} more than once")
         seen.add(write.key)
-        if isinstance(write, Put) and len(write.value) > VALUE_BYTES_MAX:
-            raise ValueError(f"value of {write.key!r} has {len(write.value)} bytes, more than {VALUE_BYTES_MAX}")
+        size += len(write.key)
+        if isinstance(write, Put):
+            size += len(write.value)
+            if len(write.value) > VALUE_BYTES_MAX:
+                raise ValueError(f"value of {write.key!r} has {len(write.value)} bytes, more than {VALUE_BYTES_MAX}")
+    if size > TXN_BYTES_MAX:
+        raise ValueError(f"a transaction has {size} bytes of keys and values, more than {TXN_BYTES_MAX}")
 
 
 def check_compare(compare: Compare) -> None:
@@ -101,6 +108,11 @@ def _actual(target: Target, item: KeyValue | None) -> int | bytes:
     if target is Target.LEASE:
         return item.lease
     return item.value
+
+
+def marker(prefix: str) -> str:
+    """A key under `prefix` that nobody else can write or read, because it ends with '/'."""
+    return prefix if prefix.endswith("/") else f"{prefix}/"
 
 
 def prefix_end(prefix: str) -> bytes:
