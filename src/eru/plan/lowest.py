@@ -1,0 +1,98 @@
+"""The smallest of many arithmetic series, as a heap would take them one by one, but all at once.
+
+Node i's instances have the keys usage[i] + j * rate[i] for j = 1, 2, ...
+A threshold is narrowed until few keys lie around it; only those are sorted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eru.plan.select import first
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+RATE_LEAST = 1e-12  # smaller rates count as 0: adding them to a usage would be lost in rounding
+
+
+def lowest_keys(usage: Floats, rate: Floats, room: Ints, need: int) -> Ints:
+    """How many of the `need` smallest keys each node has; it has `room` keys. Equal keys: lower position first.
+
+    The sum of `room` must be at least `need`.
+    """
+    series = _Series(usage, np.where(rate < RATE_LEAST, 0.0, rate), room)
+    if int(room.sum()) <= need:
+        return room.copy()
+    low, high = series.bracket(need)
+    below, upto = series.until(low), series.until(high)
+    few = 2 * len(usage) + 1024
+    while int((upto - below).sum()) > few:
+        middle = (low + high) / 2
+        if not low < middle < high:
+            return below + _in_turn(upto - below, need - int(below.sum()))
+        here = series.until(middle)
+        if int(here.sum()) <= need:
+            low, below = middle, here
+        else:
+            high, upto = middle, here
+    return below + series.smallest(below, upto - below, need - int(below.sum()))
+
+
+class _Series:
+    """The keys of all nodes."""
+
+    def __init__(self, usage: Floats, rate: Floats, room: Ints) -> None:
+        self.usage, self.rate, self.room = usage, rate, room
+        self.moves = rate > 0
+        self.divisor = np.where(self.moves, rate, 1.0)
+
+    def until(self, threshold: float) -> Ints:
+        """How many keys of each node are at most `threshold`."""
+        steps = np.clip(np.floor((threshold - self.usage) / self.divisor), 0, self.room)
+        # Division rounds: the keys themselves decide.
+        steps -= (steps > 0) & (self.usage + steps * self.rate > threshold)
+        steps += (steps < self.room) & (self.usage + (steps + 1) * self.rate <= threshold)
+        still = np.where(self.usage <= threshold, self.room, 0)
+        return np.where(self.moves, steps.astype(np.int64), still)
+
+    def bracket(self, need: int) -> tuple[float, float]:
+        """Thresholds with at most `need` keys up to the first, at least `need` up to the second."""
+        floor = float(np.nextafter((self.usage + self.rate).min(), -np.inf))
+        ceiling = float((self.usage + self.room * self.rate).max())
+        moving = self.moves
+        if not moving.any():
+            return floor, ceiling
+        inverse = 1.0 / self.rate[moving]
+        guess = float((need + (self.usage[moving] * inverse).sum()) / inverse.sum())
+        step = float(moving.sum() / inverse.sum())
+        low, high = floor, ceiling
+        if floor < guess < ceiling:
+            if int(self.until(guess).sum()) <= need:
+                low = guess
+                while (tried := low + step) < ceiling:
+                    if int(self.until(tried).sum()) >= need:
+                        return low, tried
+                    low, step = tried, step * 2
+            else:
+                high = guess
+                while (tried := high - step) > floor:
+                    if int(self.until(tried).sum()) <= need:
+                        return tried, high
+                    high, step = tried, step * 2
+        return low, high
+
+    def smallest(self, taken: Ints, more: Ints, need: int) -> Ints:
+        """How many of the `need` smallest among the next `more` keys of each node, `taken` being gone, each has."""
+        position = np.repeat(np.arange(len(more)), more)
+        before = np.cumsum(more) - more
+        step = taken[position] + 1 + (np.arange(len(position)) - before[position])
+        keys = self.usage[position] + step * self.rate[position]
+        return np.bincount(position[first(need, keys)], minlength=len(more)).astype(np.int64)
+
+
+def _in_turn(available: Ints, need: int) -> Ints:
+    """`need` out of what is available, all of the first before the second."""
+    before = np.cumsum(np.minimum(available, need)) - np.minimum(available, need)
+    return np.asarray(np.clip(need - before, 0, available))

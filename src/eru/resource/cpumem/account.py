@@ -1,0 +1,74 @@
+"""Usage arithmetic: a node's usage is the sum of its grants' *request* values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eru.resource.contract import Grant, Record
+from eru.resource.cpumem.cores import core_order
+
+
+def zero(capacity: Record) -> Record:
+    """The usage of a node on which nothing runs; it has every core and NUMA node of the capacity."""
+    return {
+        "cpu": 0.0,
+        "cpu_map": dict.fromkeys(capacity.get("cpu_map") or {}, 0),
+        "memory": 0,
+        "numa": dict(capacity.get("numa") or {}),
+        "numa_memory": dict.fromkeys(capacity.get("numa_memory") or {}, 0),
+    }
+
+
+def add(usage: Record, grants: Sequence[Grant]) -> Record:
+    """`usage` with the grants on top."""
+    return _moved(usage, grants, 1)
+
+
+def subtract(usage: Record, grants: Sequence[Grant]) -> Record:
+    """`usage` without the grants; no part goes below zero."""
+    return _moved(usage, grants, -1)
+
+
+def _moved(usage: Record, grants: Sequence[Grant], sign: int) -> Record:
+    cpu = float(usage.get("cpu") or 0.0)
+    memory = int(usage.get("memory") or 0)
+    cpu_map = dict(usage.get("cpu_map") or {})
+    numa_memory = dict(usage.get("numa_memory") or {})
+    for grant in grants:
+        cpu += sign * (grant.get("cpu_request") or 0.0)
+        memory += sign * (grant.get("memory_request") or 0)
+        for core, pieces in (grant.get("cpu_map") or {}).items():
+            cpu_map[core] = cpu_map.get(core, 0) + sign * pieces
+        for node, size in (grant.get("numa_memory") or {}).items():
+            numa_memory[node] = numa_memory.get(node, 0) + sign * size
+    return {
+        **usage,
+        "cpu": max(0.0, round(cpu, 9)),
+        "cpu_map": {core: max(0, pieces) for core, pieces in cpu_map.items()},
+        "memory": max(0, memory),
+        "numa_memory": {node: max(0, size) for node, size in numa_memory.items()},
+    }
+
+
+def diffs(usage: Record, grants: Sequence[Grant]) -> list[str]:
+    """One sentence per part in which `usage` is not the sum of `grants`."""
+    summed = add({}, grants)
+    found = []
+    if abs((usage.get("cpu") or 0.0) - summed["cpu"]) > 5e-9 * (len(grants) + 1):
+        found.append(_sentence("cpu", usage.get("cpu") or 0.0, summed["cpu"]))
+    stored = usage.get("cpu_map") or {}
+    for core in sorted(stored.keys() | summed["cpu_map"].keys(), key=core_order):
+        if stored.get(core, 0) != summed["cpu_map"].get(core, 0):
+            found.append(_sentence(f"pieces of core {core}", stored.get(core, 0), summed["cpu_map"].get(core, 0)))
+    stored = usage.get("numa_memory") or {}
+    for node in sorted(stored.keys() | summed["numa_memory"].keys(), key=core_order):
+        if stored.get(node, 0) != summed["numa_memory"].get(node, 0):
+            name = f"memory of NUMA node {node}"
+            found.append(_sentence(name, stored.get(node, 0), summed["numa_memory"].get(node, 0)))
+    if (usage.get("memory") or 0) != summed["memory"]:
+        found.append(_sentence("memory", usage.get("memory") or 0, summed["memory"]))
+    return found
+
+
+def _sentence(part: str, stored: float, summed: float) -> str:
+    return f"cpumem: {part} in use is recorded as {stored:.15g}, but the workloads sum up to {summed:.15g}"
