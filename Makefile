@@ -11,7 +11,7 @@ help: ## what can be typed here
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 quickstart: ## a cluster on this machine and a demo app on it
-	@$(PREPARE) venv docker
+	@$(PREPARE) venv docker demo
 	@$(BIN)/eru up
 	@$(BIN)/python -m eru.roots.demo
 

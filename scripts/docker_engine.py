@@ -13,7 +13,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from packages import Missing, install, installed_here, where
+from packages import Missing, install, installed_here, static_busybox, where
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 TEST_IMAGE = "bb"
@@ -60,9 +60,9 @@ def ensure_test_image() -> None:
     path = socket_path()
     if _request(path, "GET", f"/images/{TEST_IMAGE}/json")[0] == 200:
         return
-    busybox = where("busybox")
+    busybox = static_busybox()
     if busybox is None:
-        raise Missing("busybox is not installed; type: sudo apt-get install busybox-static")
+        raise Missing("no static busybox is installed; type: sudo apt-get install busybox-static")
     status, text = _request(path, "POST", f"/images/create?fromSrc=-&repo={TEST_IMAGE}", _busybox_root(busybox))
     if status != 200:
         raise Missing(f"the Docker Engine refused the test image ({status}): {text}")

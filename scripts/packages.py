@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 _SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"  # daemons live here, and users often lack it in PATH
 LOCK_WAIT_S = 120
@@ -23,6 +24,12 @@ def installed_here(command: str) -> bool:
 def where(command: str) -> str | None:
     """The path of a command, looking where daemons live too."""
     return shutil.which(command, path=os.environ.get("PATH", "") + _SBIN)
+
+
+def static_busybox() -> str | None:
+    """The path of a busybox that needs no loader, so that it can be alone in an image."""
+    path = where("busybox")
+    return path if path is not None and b"/ld-" not in Path(path).read_bytes()[:4096] else None
 
 
 def install(packages: Sequence[str], why: str) -> None:

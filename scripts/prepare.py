@@ -3,6 +3,7 @@
 
     prepare.py venv     the virtual environment, from the locked requirements
     prepare.py docker   a Docker Engine that answers
+    prepare.py demo     what the demo image is made of (a static busybox)
     prepare.py tests    what the tests need beside Docker (etcd, a registry, a syslog daemon, busybox)
 
 Each step finds out first whether there is anything to do. As root on Debian or
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import docker_engine
-from packages import Missing, install, installed_here
+from packages import Missing, install, installed_here, static_busybox
 
 HERE = Path(__file__).resolve().parent.parent
 VENV = HERE / ".venv"
@@ -30,7 +31,6 @@ INPUTS = ("requirements/runtime.txt", "requirements/dev.txt", "pyproject.toml")
 # command that shows it is there -> Debian package
 TEST_TOOLS = {
     "etcd": "etcd-server",
-    "busybox": "busybox-static",
     "docker-registry": "docker-registry",
     "rsyslogd": "rsyslog",
     "ip": "iproute2",
@@ -62,9 +62,19 @@ def ensure_docker() -> str:
     return docker_engine.ensure(state_dir())
 
 
+def ensure_demo_tools() -> str:
+    """busybox, linked statically: the whole content of the demo image."""
+    if static_busybox():
+        return "already there"
+    install(["busybox-static"], why="the demo image is made of it")
+    return "installed"
+
+
 def ensure_test_tools() -> str:
     """etcd and what else the tests start by themselves, and the image they run."""
     missing = {package for command, package in TEST_TOOLS.items() if not installed_here(command)}
+    if not static_busybox():
+        missing.add("busybox-static")
     if missing:
         install(sorted(missing), why="the tests start them by themselves")
     docker_engine.ensure_test_image()
@@ -107,6 +117,7 @@ def _run(command: list[str]) -> None:
 STEPS: dict[str, tuple[str, Callable[[], str]]] = {
     "venv": ("Python environment", make_venv),
     "docker": ("Docker Engine", ensure_docker),
+    "demo": ("demo tools", ensure_demo_tools),
     "tests": ("test tools", ensure_test_tools),
 }
 

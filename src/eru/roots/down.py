@@ -9,8 +9,6 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import yaml
-
 from eru.config import CoreConfig, load_core
 from eru.engine.contract import Engine
 from eru.engine.open import engine_factories
@@ -20,7 +18,7 @@ from eru.lib.world import World
 from eru.model.errors import EngineError, EngineMissing, EruError
 from eru.model.workloads import LABEL_COREID, LABEL_ERU
 from eru.roots import firewall, process
-from eru.roots.machine import engine_endpoint
+from eru.roots.files import written_engine
 from eru.roots.state import State
 
 STOP_WAIT_S = 40.0
@@ -59,7 +57,7 @@ class Down:
         config = load_core(self.state.core_config).settings
         pool = EnginePool(self.world, engine_factories())
         try:
-            async with pool.private(self._engine_endpoint()) as engine:
+            async with pool.private(written_engine(self.state)) as engine:
                 containers = await self._containers(engine, config)
                 images = await self._images(engine)
         except EngineError as error:
@@ -93,12 +91,6 @@ class Down:
 
     def _was_set_up(self) -> bool:
         return self.state.core_config.exists()
-
-    def _engine_endpoint(self) -> str:
-        """As written for the agent; it may have been chosen with --engine."""
-        with contextlib.suppress(OSError, yaml.YAMLError, KeyError, TypeError):
-            return str(yaml.safe_load(self.state.agent_config.read_text())["docker"]["endpoint"])
-        return engine_endpoint()
 
     async def _own_dockerd(self) -> None:
         """The Docker Engine, if it was started for this cluster."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from eru.roots.machine import engine_endpoint
 from eru.roots.state import State
 
 
@@ -68,6 +70,13 @@ def agent_file(state: State, wanted: Wanted, node: str, engine: str) -> str:
         "state_dir": str(state.agent_data),
     }
     return _text(["Written by `eru up`; kept as it is from then on. All keys: docs/configuration.md."], keys)
+
+
+def written_engine(state: State) -> str:
+    """The engine's endpoint as it was written for the agent; it may have been chosen with --engine."""
+    with contextlib.suppress(OSError, yaml.YAMLError, KeyError, TypeError):
+        return str(yaml.safe_load(state.agent_config.read_text())["docker"]["endpoint"])
+    return engine_endpoint()
 
 
 def write_private(path: Path, text: str) -> None:
