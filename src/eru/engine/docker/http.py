@@ -15,7 +15,14 @@ import msgspec
 
 from eru.engine.docker.address import Address
 from eru.engine.docker.refused import explain
-from eru.model.errors import EngineError, EngineMissing, EngineOutcomeUnknown, EngineRefused, EngineUnreachable
+from eru.model.errors import (
+    EngineError,
+    EngineMissing,
+    EngineOutcomeUnknown,
+    EngineRefused,
+    EngineUnreachable,
+    EruError,
+)
 
 API_NEWEST = (1, 47)  # what this adapter was written for; older engines get their own version
 BODY_BYTES_MAX = 64 << 20  # of one unary answer
@@ -170,13 +177,14 @@ class DockerHttp:
             return EngineMissing(message)
         return EngineRefused(explain(message))
 
-    def _failed(self, error: BaseException, effect: bool) -> EngineError:
+    def _failed(self, error: BaseException, effect: bool) -> EruError:
         """`effect`: whether it may have been done when it had been sent."""
+        ours = _ours(error)
+        if ours is not None:
+            return ours  # what we sent ended early, for a reason of its own
         never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
         if never_sent:
             return self._report(EngineUnreachable(self.cannot_connect(error)))
-        if isinstance(error, RuntimeError):
-            return EngineUnreachable(str(error))
         alert = _ssl_alert(error)
         if alert:
             return self._report(EngineUnreachable(self.tls_trouble(alert)))
@@ -287,6 +295,12 @@ def _params(query: Query | None) -> list[tuple[str, str]] | None:
         else:
             pairs.append((name, str(value)))
     return pairs
+
+
+def _ours(error: BaseException | None) -> EruError | None:
+    while error is not None and not isinstance(error, EruError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _ssl_alert(error: BaseException | None) -> str:

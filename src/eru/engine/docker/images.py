@@ -84,7 +84,7 @@ class Images(Calls):
 
     async def commit(self, id: str, ref: str) -> str:
         name, tag = split_image(ref)
-        answer = await self._change("POST", "/commit", container=id, repo=name, tag=tag or "latest")
+        answer = await self._change("POST", "/commit", body={}, container=id, repo=name, tag=tag or "latest")
         return str(answer["Id"])
 
     async def tag(self, image: str, ref: str) -> None:

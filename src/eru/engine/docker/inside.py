@@ -53,7 +53,7 @@ class Inside(Calls):
         tty = await self._tty(id)
         query = {"stream": "1", "stdout": "1", "stderr": "1", "logs": "1", "stdin": str(int(stdin))}
         pipe, first = await hijack(self._http, f"/containers/{id}/attach", query, None)
-        return AttachedSession(self._http, id, pipe, first, tty)
+        return AttachedSession(self._http, self._world, id, pipe, first, tty)
 
     async def exec(
         self,
@@ -100,7 +100,7 @@ class Inside(Calls):
     async def send_stream(
         self, id: str, path: str, size: int, mode: int, uid: int, gid: int, chunks: AsyncIterator[bytes]
     ) -> None:
-        path = posixpath.normpath("/" + path)
+        path = posixpath.normpath("/" + path.lstrip("/"))
         directory, name = posixpath.split(path)
         if not name:
             raise InvalidInput(f"file path {path!r} has no file name")

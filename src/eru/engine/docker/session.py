@@ -10,16 +10,17 @@ from eru.engine.docker.frames import Demux
 from eru.engine.docker.hijack import Pipe
 from eru.engine.docker.http import DockerHttp
 from eru.lib.world import World
-from eru.model.errors import EngineUnreachable
+from eru.model.errors import EngineMissing, EngineRefused, EngineUnreachable
 
+RESIZE_TRIES_MAX = 10  # 0.05 s apart
 EXIT_TRIES_MAX = 50  # 0.1 s apart: Docker may note the exit a moment after the output ended
 
 
 class PipeSession:
     """Output and input over a hijacked connection."""
 
-    def __init__(self, http: DockerHttp, pipe: Pipe, first: bytes, tty: bool) -> None:
-        self._http, self._pipe, self._first, self._tty = http, pipe, first, tty
+    def __init__(self, http: DockerHttp, world: World, pipe: Pipe, first: bytes, tty: bool) -> None:
+        self._http, self._world, self._pipe, self._first, self._tty = http, world, pipe, first, tty
         self._ended = False
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
@@ -54,6 +55,16 @@ class PipeSession:
         self._ended = True
         await self._pipe.close()
 
+    async def _resize(self, path: str, height: int, width: int) -> None:
+        """The window may change before the program has begun, or after it ended; neither is a failure."""
+        for _ in range(RESIZE_TRIES_MAX):
+            try:
+                await self._http.call("POST", path, query={"h": height, "w": width})
+            except (EngineRefused, EngineMissing):
+                await self._world.clock.sleep(0.05)
+            else:
+                return
+
     async def _drain(self) -> None:
         async for _ in self:
             pass
@@ -62,12 +73,12 @@ class PipeSession:
 class AttachedSession(PipeSession):
     """Attached to a workload's main program."""
 
-    def __init__(self, http: DockerHttp, id: str, pipe: Pipe, first: bytes, tty: bool) -> None:
-        super().__init__(http, pipe, first, tty)
+    def __init__(self, http: DockerHttp, world: World, id: str, pipe: Pipe, first: bytes, tty: bool) -> None:
+        super().__init__(http, world, pipe, first, tty)
         self._id = id
 
     async def resize(self, height: int, width: int) -> None:
-        await self._http.call("POST", f"/containers/{self._id}/resize", query={"h": height, "w": width})
+        await self._resize(f"/containers/{self._id}/resize", height, width)
 
     async def exit_code(self) -> int:
         await self._drain()
@@ -79,11 +90,11 @@ class ExecSession(PipeSession):
     """A program run beside the main one."""
 
     def __init__(self, http: DockerHttp, world: World, id: str, pipe: Pipe, first: bytes, tty: bool) -> None:
-        super().__init__(http, pipe, first, tty)
-        self._id, self._world = id, world
+        super().__init__(http, world, pipe, first, tty)
+        self._id = id
 
     async def resize(self, height: int, width: int) -> None:
-        await self._http.call("POST", f"/exec/{self._id}/resize", query={"h": height, "w": width})
+        await self._resize(f"/exec/{self._id}/resize", height, width)
 
     async def exit_code(self) -> int:
         await self._drain()

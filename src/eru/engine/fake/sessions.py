@@ -69,9 +69,12 @@ class AttachSession:
         )
 
     async def write(self, data: bytes) -> None:
-        if self._found.running:
+        data, end, _ = data.partition(b"\x04")  # a terminal's end of input
+        if self._found.running and data:
             self._found.more().log.append((self._world.clock.now_ns(), Stream.STDOUT, data))
             self._found.wake()
+        if end:
+            await self.close_input()
 
     async def close_input(self) -> None:
         """The end of its input ends a program that reads it."""
