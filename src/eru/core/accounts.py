@@ -67,10 +67,15 @@ def reallot(
     return grant, params, after
 
 
+_SOFT = {"cpu"}  # CPU that is not bound to cores is promised more than once
+
+
 def within(usage: Any, capacity: Any) -> bool:
     """Whether no number in `usage` is above the one at the same place in `capacity`."""
     if isinstance(usage, Mapping) and isinstance(capacity, Mapping):
-        return all(within(part, capacity[name]) for name, part in usage.items() if name in capacity)
+        return all(
+            within(part, capacity[name]) for name, part in usage.items() if name in capacity and name not in _SOFT
+        )
     if _number(usage) and _number(capacity):
         return bool(usage <= capacity + 1e-9)
     return True

@@ -20,7 +20,9 @@ from contextlib import asynccontextmanager
 
 from eru.core.commit import Committer
 from eru.core.fleet import Fleet
+from eru.core.images import Images
 from eru.core.ledger import Ledger, Operation, StoredWorkload
+from eru.core.planner import Planner
 from eru.core.recovery import Recovery
 from eru.core.remap import Remapper
 from eru.core.session import Session
@@ -69,6 +71,8 @@ class Core:
         self.fleet.forget_engine = engines.forget
         self.committer = Committer(store, keys, self.fleet, self.tasks, settings)
         self.ledger = Ledger(world, store, keys, self.kinds, self.fleet, self.committer)
+        self.planner = Planner(self.fleet.view)
+        self.images = Images(self.background, settings.engine_slow_call_s)
         self.remapper = Remapper(self)
         self.recovery = Recovery(self)
         self.watchdog = Watchdog(self)
@@ -99,6 +103,7 @@ class Core:
     async def stop(self) -> None:
         """Cancel what is left, unregister. The store and the engines belong to the caller."""
         await self.background.close()
+        self.committer.close()
         await self.tasks.close()
         await self.session.stop()
 

@@ -98,8 +98,11 @@ async def shielded(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait({task})
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                continue  # told again; the step still has to end first
         if not task.cancelled() and task.exception() is not None:
             _log.error("shielded step failed after its caller left", error=str(task.exception()))
         raise

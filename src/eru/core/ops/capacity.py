@@ -1,0 +1,83 @@
+"""Capacity: how many instances would fit, or where exactly a deploy would land. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eru.core import accounts
+from eru.core.accounts import parse_requests
+from eru.core.planner import Wish, request_of, with_refusals
+from eru.core.specs import check_deploy
+from eru.model.deploy import DeploySpec, Strategy
+from eru.model.errors import InvalidInput, NoCapacity, NotFound, Refused
+from eru.model.names import check_entrypoint
+from eru.model.results import Capacity, DryRun, Placement
+from eru.plan.strategies import NOT_ENOUGH_RESOURCE
+
+if TYPE_CHECKING:
+    from eru.core.app import Core
+
+_PLACEMENTS_MAX = 100_000  # of one dry run
+
+
+async def capacity(core: Core, spec: DeploySpec) -> Capacity:
+    """Node -> instances: all that fit for DUMMY, else as the strategy would spread them.
+
+    Raises NoCapacity or Refused with the reasons, InvalidInput.
+    """
+    check_entrypoint(spec.entrypoint.name)
+    wish = request_of(spec, parse_requests(core.kinds, spec.resources))
+    await core.fleet.fresh()
+    if spec.strategy is Strategy.DUMMY:
+        return _all_that_fits(core, wish)
+    if spec.count <= 0:
+        raise InvalidInput(f"count: {spec.count}: invalid deploy count")
+    planner = core.planner
+    try:
+        decision = planner.decide(wish)
+    except (NoCapacity, Refused) as error:
+        raise with_refusals(error, planner, wish) from None
+    name_of = core.fleet.view.name_of
+    nodes = {name_of(row): n for row, n in zip(decision.rows.tolist(), decision.counts.tolist(), strict=True)}
+    return Capacity(total=decision.total, nodes=nodes, revision=core.fleet.revision)
+
+
+def _all_that_fits(core: Core, wish: Wish) -> Capacity:
+    planner, spec = core.planner, wish.spec
+    rows = planner.select(spec.nodes)
+    fits = planner.measure(spec.app, spec.entrypoint.name, rows, wish.requests).capacity.tolist() if len(rows) else []
+    names = [core.fleet.view.name_of(row) for row in rows.tolist()]
+    nodes = {name: many for name, many in zip(names, fits, strict=True) if many > 0}
+    if not nodes:
+        text = f"no node meets all the resource requirements at the same time: {NOT_ENOUGH_RESOURCE}"
+        raise NoCapacity(text, planner.refusals(wish))
+    return Capacity(total=sum(nodes.values()), nodes=nodes, revision=core.fleet.revision)
+
+
+async def dry_run(core: Core, spec: DeploySpec) -> DryRun:
+    """The exact placement a deploy would have at the returned revision, and why not elsewhere.
+
+    Raises InvalidInput, Refused for a request that is wrong in itself.
+    """
+    check_deploy(spec, core.settings)
+    wish = request_of(spec, parse_requests(core.kinds, spec.resources))
+    begun = core.world.clock.monotonic()
+    await core.fleet.fresh()
+    planner, view = core.planner, core.fleet.view
+    result = DryRun(revision=core.fleet.revision)
+    try:
+        decision = planner.decide(wish)
+    except (NoCapacity, Refused, NotFound) as error:
+        result.error = with_refusals(error, planner, wish)
+        result.refusals = error.refusals if isinstance(error, NoCapacity) else []
+    else:
+        result.considered = decision.considered
+        sequence = 0
+        for row, many in zip(decision.rows.tolist(), decision.counts.tolist(), strict=True):
+            found = view.by_name[view.name_of(row)]
+            shares, _ = accounts.allot(core.kinds, found.capacity, found.usage, wish.requests, many)
+            for grant, _ in shares[: max(_PLACEMENTS_MAX - sequence, 0)]:
+                result.placements.append(Placement(nodename=found.name, sequence=sequence, grant=grant))
+                sequence += 1
+    result.seconds = core.world.clock.monotonic() - begun
+    return result

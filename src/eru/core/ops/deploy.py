@@ -1,0 +1,303 @@
+"""Deploy: look, measure, decide, reserve, act, record, tell, settle.
+
+Nothing is done on a node before its intent is in the store; nothing is told
+before it is recorded. Whatever fails is taken back here and now if the
+outcome of each step is known, else its intent stays and recovery settles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from eru.core.accounts import Requests, parse_requests
+from eru.core.calls import bounded
+from eru.core.hooks import run_hooks
+from eru.core.ledger import Held, Operation
+from eru.core.ops.remove import remove_recorded
+from eru.core.ops.reserve import Placed, Reservation, unwrapped
+from eru.core.results import stream
+from eru.core.specs import check_deploy, create_spec, published, start_commands, workload_record
+from eru.engine.contract import Created, CreateSpec, Engine
+from eru.lib.tasks import shielded
+from eru.lib.undo import UndoStack
+from eru.model.deploy import DeploySpec
+from eru.model.errors import (
+    EngineMissing,
+    EngineOutcomeUnknown,
+    EruError,
+    NoCapacity,
+    OutcomeUnknown,
+    Refused,
+)
+from eru.model.intents import Intent
+from eru.model.nodes import Resources
+from eru.model.results import Deployed
+from eru.model.workloads import Workload
+
+if TYPE_CHECKING:
+    from eru.core.app import Core
+
+_log = structlog.get_logger(__name__)
+
+Tell = Callable[[Deployed], None]
+
+
+def deploy(core: Core, spec: DeploySpec) -> AsyncGenerator[Deployed, None]:
+    """One result per instance in completion order, or exactly one with only an error when nothing can be placed.
+
+    Raises InvalidInput or Refused at once for a request that is wrong in itself.
+    """
+    core.check_accepting()
+    check_deploy(spec, core.settings)
+    requests = parse_requests(core.kinds, spec.resources)
+    return stream(core.background, f"deploy {spec.app}", lambda tell: _deploy(core, spec, requests, tell))
+
+
+async def _deploy(core: Core, spec: DeploySpec, requests: Requests, tell: Tell) -> None:
+    async with core.operation("deploy") as op:
+        await Deploy(core, op, spec, requests, tell).run()
+
+
+@dataclass(slots=True)
+class Made:
+    """An instance that runs, from just before its record on."""
+
+    placed: Placed
+    workload: Workload
+    engine: Engine
+    result: Deployed
+    held: Held | None = None  # the intent that stays after the record, if one was asked for
+
+
+@dataclass(slots=True)
+class Deploy:
+    """One deploy under way. `keep` makes the intent that stays after the record (lambda)."""
+
+    core: Core
+    op: Operation
+    spec: DeploySpec
+    requests: Requests
+    tell: Tell
+    keep: Callable[[Placed, Workload], Intent] | None = None
+    recorded: list[Made] = field(default_factory=list)
+    _failed: bool = False
+    _total: int = 0
+    _ready: int = 0
+    _everybody: asyncio.Event = field(default_factory=asyncio.Event)
+    _gate: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._gate = asyncio.Semaphore(self.core.settings.engine_parallel_max)
+
+    async def run(self) -> None:
+        """Everything; results go to `tell`."""
+        reservation = Reservation(self.core, self.op, self.spec, self.requests)
+        try:
+            await self._act(await reservation.run())
+        except (BaseExceptionGroup, EruError) as error:
+            cause = unwrapped(error)
+            if not isinstance(cause, EruError):
+                raise cause from None
+            await shielded(self._give_back(reservation.placed))
+            refusals = cause.refusals if isinstance(cause, NoCapacity) else []
+            self.tell(Deployed(error=cause, refusals=refusals))
+        finally:
+            await shielded(self._give_back(reservation.placed))
+            self._settle()
+
+    # Act.
+
+    async def _act(self, placed: list[Placed]) -> None:
+        self._total = len(placed)
+        by_node: dict[str, list[Placed]] = {}
+        for one in placed:
+            by_node.setdefault(one.nodename, []).append(one)
+        async with asyncio.TaskGroup() as group:
+            for nodename, ours in by_node.items():
+                group.create_task(self._act_on(nodename, ours))
+        if self.spec.all_or_nothing:
+            await self._all_or_nothing()
+
+    async def _act_on(self, nodename: str, ours: list[Placed]) -> None:
+        core = self.core
+        try:
+            engine = await core.engine_for(nodename)
+            if not self.spec.ignore_pull:
+                await core.images.ensure(nodename, engine, self.spec.image)
+        except EruError as error:
+            for one in ours:
+                await self._fail(one, error)
+            return
+        node_gate = asyncio.Semaphore(core.settings.engine_node_parallel_max)
+        async with asyncio.TaskGroup() as group:
+            for one in ours:
+                group.create_task(self._instance(engine, one, node_gate))
+
+    async def _instance(self, engine: Engine, one: Placed, node_gate: asyncio.Semaphore) -> None:
+        """One instance from create to record; errors become its result."""
+        try:
+            async with UndoStack() as undo:
+                async with node_gate, self._gate:
+                    if self.spec.all_or_nothing and self._failed:
+                        raise _given_up()
+                    made = await self._make(engine, one, undo)
+                if self.spec.all_or_nothing:
+                    await self._wait_for_everybody()
+                await shielded(self._record(made, undo))
+        except EruError as error:
+            await self._fail(one, error)
+
+    async def _make(self, engine: Engine, one: Placed, undo: UndoStack) -> Made:
+        core, spec, settings = self.core, self.spec, self.core.settings
+        wanted = create_spec(spec, one.name, one.nodename, one.sequence, one.reserved.params, settings.identifier)
+        created = await shielded(self._create(engine, one, wanted, undo))
+        for file in spec.files:
+            await bounded(engine.send_file(created.id, file), settings.engine_slow_call_s, f"file {file.path}")
+        await bounded(engine.start(created.id), settings.engine_call_s, f"start of {one.name}")
+        output = await self._hooks(engine, created.id, wanted)
+        seen = await bounded(engine.inspect(created.id), settings.engine_call_s, f"inspect of {one.name}")
+        now = int(core.world.clock.now())
+        podname = spec.nodes.podname
+        workload = workload_record(spec, wanted, podname, one.nodename, one.reserved.grant, seen, created.labels, now)
+        result = Deployed(
+            podname=podname,
+            nodename=one.nodename,
+            id=seen.id,
+            name=one.name,
+            publish=published(seen.networks, spec.entrypoint.publish),
+            hook=output,
+            resources=one.reserved.grant,
+        )
+        return Made(one, workload, engine, result)
+
+    async def _create(self, engine: Engine, one: Placed, wanted: CreateSpec, undo: UndoStack) -> Created:
+        """Never given up half-way: afterwards its inverse is known, or recovery is."""
+        settings = self.core.settings
+        self.op.identity.check()
+        try:
+            created = await bounded(engine.create(wanted), settings.engine_call_s, f"create of {one.name}")
+        except EngineOutcomeUnknown:
+            self._leave(one)
+            raise
+
+        async def remove() -> None:
+            try:
+                await bounded(engine.remove(created.id, force=True), settings.engine_slow_call_s, "remove")
+            except EngineMissing:
+                return
+            except EruError:
+                self._leave(one)
+                raise
+
+        undo.push(f"create {one.name}", remove)
+        return created
+
+    async def _hooks(self, engine: Engine, id: str, wanted: CreateSpec) -> bytes:
+        commands, force = start_commands(self.spec)
+        if not commands:
+            return b""
+        workload = Workload(
+            id=id,
+            name=wanted.name,
+            podname="",
+            nodename="",
+            user=wanted.user,
+            privileged=wanted.privileged,
+            env=self.spec.env,
+        )
+        output, failure = await run_hooks(engine, workload, commands, self.core.settings, force=force)
+        if failure is not None:
+            raise failure
+        return output
+
+    # Record.
+
+    async def _record(self, made: Made, undo: UndoStack) -> None:
+        one = made.placed
+        keep = self.keep(one, made.workload) if self.keep else None
+        try:
+            made.held = await self.core.ledger.record(self.op, one.reserved.held, made.workload, keep=keep)
+        except OutcomeUnknown as error:
+            self._leave(one)
+            undo.forget()  # it may be recorded: recovery removes it if it is not
+            raise OutcomeUnknown(f"{one.name} on {one.nodename} runs, but {error}") from error
+        undo.forget()
+        one.settled = True
+        self.recorded.append(made)
+        if not self.spec.all_or_nothing:
+            self.tell(made.result)
+
+    async def _wait_for_everybody(self) -> None:
+        self._ready += 1
+        if self._ready == self._total:
+            self._everybody.set()
+        await self._everybody.wait()
+        if self._failed:
+            raise _given_up()
+
+    async def _all_or_nothing(self) -> None:
+        """All are recorded: say so. Else remove those that were recorded before one failed."""
+        if not self._failed:
+            for made in self.recorded:
+                self.tell(made.result)
+            return
+        made_before, self.recorded = self.recorded, []
+        for made in made_before:
+            error: EruError = _given_up()
+            try:
+                await shielded(remove_recorded(self.core, self.op, made.workload.id, force=True))
+            except EruError as failure:
+                error = failure
+            made.result.error = error
+            self.tell(made.result)
+
+    # Take back.
+
+    async def _fail(self, one: Placed, error: EruError) -> None:
+        self._failed = True
+        self._everybody.set()
+        await shielded(self._give_back([one]))
+        result = Deployed(
+            podname=self.spec.nodes.podname,
+            nodename=one.nodename,
+            name=one.name,
+            resources=one.reserved.grant,
+            error=error,
+        )
+        self.tell(result)
+
+    async def _give_back(self, placed: list[Placed]) -> None:
+        """Release what was reserved and will not be used; what cannot be released now is left to recovery."""
+        ours = [one for one in placed if not one.settled]
+
+        async def release(one: Placed) -> None:
+            one.settled = True
+            try:
+                await self.core.ledger.release(self.op, one.reserved.held)
+            except EruError as error:
+                self.op.left_behind = True
+                _log.info("grant is given back later", workload=one.name, error=str(error))
+
+        await asyncio.gather(*(release(one) for one in ours))
+
+    def _leave(self, one: Placed) -> None:
+        """Recovery finds out what became of it."""
+        one.settled = True
+        self.op.left_behind = True
+
+    def _settle(self) -> None:
+        """What follows from the new grants, in the background."""
+        by_node: dict[str, dict[str, Resources]] = {}
+        for made in self.recorded:
+            by_node.setdefault(made.placed.nodename, {})[made.workload.id] = made.workload.grant
+        for nodename, workloads in by_node.items():
+            self.core.remapper.created(nodename, workloads)
+
+
+def _given_up() -> Refused:
+    return Refused("given up because another instance of this deploy failed")
