@@ -8,6 +8,7 @@ was handed out: the events of one transaction may come in fragments.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Self
 
 import grpc
@@ -54,6 +55,11 @@ class EtcdWatch:
                 if batch is not None:
                     return batch
                 broken_since = None
+            except asyncio.CancelledError:
+                self._drop()  # gRPC has ended the stream together with the read
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                reason = "the stream was closed"
             except AioRpcError as error:
                 reason = await self._broken(error)
             except StoreUnavailable as error:
