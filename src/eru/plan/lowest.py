@@ -17,12 +17,17 @@ Floats = NDArray[np.float64]
 RATE_LEAST = 1e-12  # smaller rates count as 0: adding them to a usage would be lost in rounding
 
 
+def steady(rate: Floats) -> Floats:
+    """Rates without those that are lost in rounding."""
+    return np.where(rate < RATE_LEAST, 0.0, rate)
+
+
 def lowest_keys(usage: Floats, rate: Floats, room: Ints, need: int) -> Ints:
     """How many of the `need` smallest keys each node has; it has `room` keys. Equal keys: lower position first.
 
-    The sum of `room` must be at least `need`.
+    The sum of `room` must be at least `need`, and `rate` is 0 or at least RATE_LEAST (see `steady`).
     """
-    series = _Series(usage, np.where(rate < RATE_LEAST, 0.0, rate), room)
+    series = _Series(usage, rate, room)
     if int(room.sum()) <= need:
         return room.copy()
     low, high = series.bracket(need)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eru.model.errors import NoCapacity, Refused
 from eru.plan.contract import Candidates, Plan
 from eru.plan.level import spread_by_level
-from eru.plan.lowest import lowest_keys
+from eru.plan.lowest import lowest_keys, steady
 from eru.plan.select import first, in_order
 
 NOT_ENOUGH_RESOURCE = "cannot alloc a plan, not enough resource"
@@ -90,11 +90,12 @@ def global_(nodes: Candidates, count: int, limit: int) -> Plan:
     """
     _check_total(nodes, count)
     able = np.flatnonzero(nodes.capacity > 0)
+    rate = steady(nodes.rate)
     if count < len(able):  # a node that gets one is among the first `count`
-        able = able[first(count, nodes.usage[able] + nodes.rate[able])]
+        able = able[first(count, nodes.usage[able] + rate[able])]
     plan = np.zeros(len(nodes.capacity), np.int64)
     room = np.minimum(nodes.capacity[able], count)
-    plan[able] = lowest_keys(nodes.usage[able], nodes.rate[able], room, count)
+    plan[able] = lowest_keys(nodes.usage[able], rate[able], room, count)
     return plan
 
 

@@ -120,10 +120,12 @@ def size_text(size: float) -> str:
 
 
 def _whole(field: str, value: Any, expected: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInput(f"{field} {shown(value)} is not a number, expected {expected}")
-    if isinstance(value, float) and abs(value) > float(BYTES_MAX):
-        raise InvalidInput(f"{field} {shown(value)} is out of range, expected at most {BYTES_MAX}")
+    if isinstance(value, int):
+        return value
+    if not math.isfinite(value):
+        raise InvalidInput(f"{field} {shown(value)} is not a number, expected {expected}")
     return round(value)
 
 

@@ -117,9 +117,8 @@ def changed_capacity(capacity: Record, asked: NodeBag, *, delta: bool) -> Record
         memory = memory if asked.memory is None else asked.memory
         numa_memory = numa_memory if asked.numa_memory is None else asked.numa_memory
     numa = dict(capacity.get("numa") or {}) if asked.numa is None else asked.numa
-    cpu_map = {core: pieces for core, pieces in cpu_map.items() if pieces != 0}
     if asked.numa is None:  # a core that is gone takes its place in the map with it
-        numa = {core: node for core, node in numa.items() if core in cpu_map}
+        numa = {core: node for core, node in numa.items() if cpu_map.get(core)}
     elif not numa_memory:
         nodes = sorted(set(numa.values()), key=core_order)
         numa_memory = {node: memory // len(nodes) for node in nodes}
@@ -127,8 +126,8 @@ def changed_capacity(capacity: Record, asked: NodeBag, *, delta: bool) -> Record
 
 
 def record(cpu_map: CoreMap, memory: int, numa: dict[str, str], numa_memory: dict[str, int]) -> Record:
-    """A node record with its cores counted."""
-    ordered = {core: cpu_map[core] for core in sorted(cpu_map, key=core_order)}
+    """A node record with its cores counted; cores without pieces are none."""
+    ordered = {core: cpu_map[core] for core in sorted(cpu_map, key=core_order) if cpu_map[core]}
     return {"cpu": len(ordered), "cpu_map": ordered, "memory": memory, "numa": numa, "numa_memory": numa_memory}
 
 
