@@ -83,7 +83,7 @@ def _root(program: str, lazy: dict[str, tuple[str, str]], examples: str, publish
     def callback(ctx: click.Context, /, **values: Any) -> None:
         values["verbose"] = values["verbose"] or values.pop("debug")
         values["output"] = format_name(values["output"])
-        ctx.obj = Settings(program=program, **values)
+        ctx.obj = Settings(program=program, argv=tuple(ctx.obj or ()), **values)
 
     return LazyGroup(
         name=program,
@@ -145,7 +145,8 @@ def run(group: click.Command, program: str, args: Sequence[str] | None = None) -
 
     _complete(group, program)
     try:
-        result = group.main(args=list(args) if args is not None else None, prog_name=program, standalone_mode=False)
+        words = list(sys.argv[1:] if args is None else args)
+        result = group.main(args=list(words), prog_name=program, standalone_mode=False, obj=words)
         sys.stdout.flush()
         return result if isinstance(result, int) else Exit.OK
     except click.exceptions.NoArgsIsHelpError as error:

@@ -26,6 +26,7 @@ class Settings:
     tls_key: str = ""
     tls_server_name: str = ""
     program: str = "eru"
+    argv: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Settings(eru={self.eru!r}, output={self.output!r})"

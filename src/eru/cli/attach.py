@@ -1,0 +1,57 @@
+"""What comes back from a remote command: its output, its errors, its exit code."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import AsyncIterator
+
+from eru.cli.exits import Exit
+from eru.cli.resolve import short
+from eru.cli.session import Session
+from eru.wire import core_pb2 as pb
+
+_EXIT = re.compile(rb"\[exitcode\] (-?\d+)\s*")
+
+
+async def follow(
+    session: Session, answers: AsyncIterator[pb.AttachWorkloadMessage], *, workloads: int, prefix: bool = False
+) -> int:
+    """Print until `workloads` commands have ended; the first exit code that is not 0, or an error's.
+
+    A stream that ends without an exit code is an error: the command's fate is unknown.
+    """
+    ended = 0
+    errors = 0
+    async for answer in answers:
+        if answer.std_stream_type == pb.ERUERROR:
+            errors += 1
+            session.talk.bad(answer.data.decode("utf-8", "replace").rstrip())
+            continue
+        if answer.std_stream_type == pb.TYPEWORKLOADID:
+            if answer.workload_id:
+                session.talk.say(f"workload {short(answer.workload_id)}")
+            else:
+                errors += 1
+                session.talk.bad("an instance could not be made")
+            continue
+        code = _EXIT.fullmatch(answer.data)
+        if code is None:
+            _print(answer, prefix)
+            continue
+        if int(code[1]):
+            return int(code[1]) & 0xFF
+        ended += 1
+        if ended >= workloads:
+            break
+    if errors:
+        return Exit.PARTLY if ended else Exit.ERROR
+    return Exit.OK if ended else Exit.ERROR
+
+
+def _print(answer: pb.AttachWorkloadMessage, prefix: bool) -> None:
+    out = sys.stderr.buffer if answer.std_stream_type == pb.STDERR else sys.stdout.buffer
+    if prefix:
+        out.write(f"[{answer.workload_id}] ".encode())
+    out.write(answer.data)
+    out.flush()

@@ -1,0 +1,113 @@
+"""Which workloads a user means: full ids, prefixes of ids, names, `app` or `app/entry`.
+
+Core knows only full ids; the rest is resolved here. A word that fits several
+workloads is an error that lists them, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eru.cli.exits import not_found, usage
+from eru.cli.session import Session
+from eru.cli.suggest import did_you_mean
+from eru.wire import core_pb2 as pb
+from eru.wire import methods as rpc
+
+FULL_ID_LENGTH = 64
+CANDIDATES_SHOWN_MAX = 8
+_FULL_ID = re.compile(r"[0-9A-Za-z]{64}")
+
+
+def short(id_: str) -> str:
+    """Enough of an id for people; long ones are cut, as Docker does."""
+    return id_[:12] if len(id_) == FULL_ID_LENGTH else id_
+
+
+def is_full_id(word: str) -> bool:
+    """Whether core would know the word as it is."""
+    return _FULL_ID.fullmatch(word) is not None
+
+
+@dataclass
+class Directory:
+    """All workloads, listed once per command."""
+
+    session: Session
+    found: list[pb.Workload] | None = None
+
+    async def all(self) -> list[pb.Workload]:
+        if self.found is None:
+            self.found = await self.session.collect(rpc.ListWorkloads, pb.ListWorkloadsOptions())
+            self.found.sort(key=lambda each: (each.name, each.id))
+        return self.found
+
+    async def matching(self, word: str) -> list[pb.Workload]:
+        """Workloads with this id or name, or else a prefix of one."""
+        everyone = await self.all()
+        exact = [each for each in everyone if word in (each.id, each.name)]
+        if exact:
+            return exact
+        return [each for each in everyone if each.id.startswith(word) or each.name.startswith(word)]
+
+    async def of_app(self, word: str) -> list[pb.Workload]:
+        """Workloads of `app` or `app/entry`."""
+        app, _, entry = word.partition("/")
+        return [each for each in await self.all() if belongs(each.name, app, entry)]
+
+
+def belongs(name: str, app: str, entry: str = "") -> bool:
+    """Whether a workload's name is of this app, and of this entrypoint if one is given."""
+    parts = name.rsplit("_", 2)
+    return len(parts) == 3 and parts[0] == app and (not entry or parts[1] == entry)
+
+
+async def ids(session: Session, words: Sequence[str]) -> list[str]:
+    """Full ids in the order of the words, without repeats. Raises Problem."""
+    directory = Directory(session)
+    out: dict[str, None] = {}
+    for word in words:
+        out[word if is_full_id(word) else (await one(directory, word)).id] = None
+    if not out:
+        raise usage("no workload is named", hint="give ids, prefixes of ids, or names; `eru workload list` shows them")
+    return list(out)
+
+
+async def one(directory: Directory, word: str) -> pb.Workload:
+    """The only workload that a word fits."""
+    found = await directory.matching(word)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise usage(f"{word!r} fits {len(found)} workloads", why=_listed(found), hint="give more of the id or name")
+    raise await _absent(directory, word)
+
+
+async def group(session: Session, words: Sequence[str]) -> list[pb.Workload]:
+    """Workloads of words that may also be an app or `app/entry` (all its instances)."""
+    directory = Directory(session)
+    out: dict[str, pb.Workload] = {}
+    for word in words:
+        if is_full_id(word):
+            out[word] = pb.Workload(id=word)
+            continue
+        for each in await directory.of_app(word) or [await one(directory, word)]:
+            out[each.id] = each
+    return list(out.values())
+
+
+def _listed(found: Sequence[pb.Workload]) -> list[str]:
+    lines = [f"{short(each.id)}  {each.name} on {each.nodename}" for each in found[:CANDIDATES_SHOWN_MAX]]
+    more = len(found) - CANDIDATES_SHOWN_MAX
+    return [*lines, *([f"and {more} more"] if more > 0 else [])]
+
+
+async def _absent(directory: Directory, word: str) -> Exception:
+    everyone = await directory.all()
+    apps = {each.name.rsplit("_", 2)[0] for each in everyone}
+    hint = did_you_mean(word, [*apps, *(each.name for each in everyone)])
+    if not hint:
+        hint = "`eru workload list` shows what there is" if everyone else "nothing is deployed yet"
+    return not_found(f"there is no workload {word!r}", hint=hint)

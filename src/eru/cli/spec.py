@@ -1,0 +1,290 @@
+"""App specs: YAML in, what a deploy needs out.
+
+Every scalar that should be text keeps its literal text (a port stays `6379`,
+a time `12:30`), wrong types are errors with a line number, unknown keys are
+told but do no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from eru.cli.exits import Problem, not_found, usage
+from eru.cli.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from eru.wire import core_pb2 as pb
+
+FETCH_TIMEOUT_S = 15.0
+SPEC_BYTES_MAX = 4 * 1024 * 1024
+_TRUE = ("true", "yes", "on", "y")
+_FALSE = ("false", "no", "off", "n")
+_NOTHING = ("", "~", "null", "Null", "NULL")
+
+TOP_KEYS = ("appname", "entrypoints", "volumes", "volumes_request", "labels", "dns", "extra_hosts", "stages", "builds")
+ENTRY_KEYS = (*("cmd", "commands", "privileged", "dir", "log", "publish", "healthcheck", "hook", "restart", "sysctls"),)
+LOG_KEYS = ("type", "config")
+HEALTH_KEYS = ("tcp_ports", "http_port", "url", "code")
+HOOK_KEYS = ("after_start", "before_stop", "after_resume", "before_suspend", "force")
+
+
+@dataclass
+class Spec:
+    """The parts of a spec that a deploy uses; `warnings` are for the user."""
+
+    appname: str
+    entrypoint: pb.EntrypointOptions
+    volumes: list[str] = field(default_factory=list)
+    volumes_request: list[str] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    dns: list[str] = field(default_factory=list)
+    extra_hosts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class View:
+    """One YAML node with its place, read as what the caller expects."""
+
+    def __init__(self, node: yaml.Node | None, path: str, source: str) -> None:
+        self.node = node
+        self.path = path
+        self.source = source
+
+    @property
+    def absent(self) -> bool:
+        node = self.node
+        return node is None or (isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NOTHING)
+
+    @property
+    def where(self) -> str:
+        line = self.node.start_mark.line + 1 if self.node is not None else 1
+        return f"{self.source}:{line}"
+
+    def wrong(self, expected: str) -> Problem:
+        """The error for a value of another type."""
+        kinds = {yaml.ScalarNode: "a single value", yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}
+        found = kinds.get(type(self.node), "nothing")
+        if isinstance(self.node, yaml.ScalarNode):
+            found = repr(self.node.value[:40])
+        return usage(f"{self.where}: {self.path} must be {expected}, but is {found}")
+
+    def mapping(self) -> dict[str, View]:
+        """Children by key; {} when absent. Merge keys (`<<`) are followed."""
+        if self.absent:
+            return {}
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.wrong("a mapping (key: value)")
+        merged: dict[str, View] = {}
+        own: dict[str, View] = {}
+        for key, value in self.node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise usage(f"{self.source}:{key.start_mark.line + 1}: a key of {self.path} is not plain text")
+            if key.value == "<<" and key.style is None:
+                parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                for part in parts:
+                    for name, view in View(part, self.path, self.source).mapping().items():
+                        merged.setdefault(name, view)
+                continue
+            if key.value in own:
+                raise usage(f"{self.source}:{key.start_mark.line + 1}: {self.path} has the key {key.value!r} twice")
+            own[key.value] = View(value, f"{self.path}.{key.value}".lstrip("."), self.source)
+        return {**merged, **own}
+
+    def text(self) -> str:
+        if self.absent:
+            return ""
+        if not isinstance(self.node, yaml.ScalarNode):
+            raise self.wrong("text")
+        return str(self.node.value)
+
+    def texts(self) -> list[str]:
+        if self.absent:
+            return []
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.wrong("a list")
+        return [View(item, f"{self.path}[{index}]", self.source).text() for index, item in enumerate(self.node.value)]
+
+    def pairs(self) -> dict[str, str]:
+        return {key: view.text() for key, view in self.mapping().items()}
+
+    def truth(self) -> bool:
+        word = self.text().lower()
+        if word in _TRUE:
+            return True
+        if word in _FALSE or not word:
+            return False
+        raise self.wrong("true or false")
+
+    def number(self) -> int:
+        word = self.text()
+        try:
+            return int(word) if word else 0
+        except ValueError:
+            raise self.wrong("a whole number") from None
+
+
+def parse(text: str, entry: str, source: str) -> Spec:
+    """The spec for one entrypoint. Raises Problem naming the line."""
+    from eru.wire import core_pb2 as pb
+
+    warnings: list[str] = []
+    top = _known(_root(text, source), TOP_KEYS, warnings)
+    appname = _of(top, "appname").text()
+    if not appname:
+        raise usage(f"{source}: appname is missing", hint="add a line `appname: NAME`")
+    entries = _of(top, "entrypoints").mapping()
+    if not entries:
+        raise usage(f"{source}: it has no entrypoints", hint="add `entrypoints:` with at least one name below")
+    if entry not in entries:
+        raise not_found(
+            f"{source} has no entrypoint {entry!r}",
+            why=f"it has {', '.join(sorted(entries))}",
+            hint=did_you_mean(entry, entries) or f"--entry {min(entries)}",
+        )
+    options = _entrypoint(pb, entry, _known(entries[entry], ENTRY_KEYS, warnings), warnings)
+    return Spec(
+        appname=appname,
+        entrypoint=options,
+        volumes=_of(top, "volumes").texts(),
+        volumes_request=_of(top, "volumes_request").texts(),
+        labels=_of(top, "labels").pairs(),
+        dns=_of(top, "dns").texts(),
+        extra_hosts=_of(top, "extra_hosts").texts(),
+        warnings=warnings,
+    )
+
+
+def _root(text: str, source: str) -> View:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise usage(f"{source}{line} is not YAML: {problem}") from None
+    if node is None:
+        raise usage(f"{source} is empty")
+    return View(node, "", source)
+
+
+def _entrypoint(pb_: object, name: str, keys: dict[str, View], warnings: list[str]) -> pb.EntrypointOptions:
+    from eru.wire import core_pb2 as pb
+
+    commands = _of(keys, "commands").texts()
+    if not commands:
+        # split as published clients do, on single spaces; but no empty words
+        commands = [word for word in _of(keys, "cmd").text().split(" ") if word]
+    options = pb.EntrypointOptions(
+        name=name,
+        commands=commands,
+        privileged=_of(keys, "privileged").truth(),
+        dir=_of(keys, "dir").text(),
+        restart=_of(keys, "restart").text(),
+        publish=_of(keys, "publish").texts(),
+        sysctls=_of(keys, "sysctls").pairs(),
+    )
+    log = _of(keys, "log")
+    if not log.absent:
+        parts = _known(log, LOG_KEYS, warnings)
+        options.log.CopyFrom(pb.LogOptions(type=_of(parts, "type").text(), config=_of(parts, "config").pairs()))
+    health = _of(keys, "healthcheck")
+    if not health.absent:
+        parts = _known(health, HEALTH_KEYS, warnings)
+        options.healthcheck.CopyFrom(
+            pb.HealthCheckOptions(
+                tcp_ports=_of(parts, "tcp_ports").texts(),
+                http_port=_of(parts, "http_port").text(),
+                url=_of(parts, "url").text(),
+                code=_of(parts, "code").number(),
+            )
+        )
+    hook = _of(keys, "hook")
+    if not hook.absent:
+        options.hook.CopyFrom(_hook(_known(hook, HOOK_KEYS, warnings), warnings))
+    return options
+
+
+def _hook(parts: dict[str, View], warnings: list[str]) -> pb.HookOptions:
+    from eru.wire import core_pb2 as pb
+
+    for name in ("after_resume", "before_suspend"):
+        if name in parts and parts[name].texts():
+            warnings.append(f"{parts[name].where}: {parts[name].path} is not used, core has no such hook")
+    return pb.HookOptions(
+        after_start=_of(parts, "after_start").texts(),
+        before_stop=_of(parts, "before_stop").texts(),
+        force=_of(parts, "force").truth(),
+    )
+
+
+def _of(keys: dict[str, View], name: str) -> View:
+    return keys.get(name) or View(None, name, "")
+
+
+def _known(view: View, known: tuple[str, ...], warnings: list[str]) -> dict[str, View]:
+    """The children; the ones nobody reads are told."""
+    keys = view.mapping()
+    warnings += _unknown(keys, known)
+    return keys
+
+
+def _unknown(keys: dict[str, View], known: tuple[str, ...]) -> Iterator[str]:
+    for name, view in keys.items():
+        if name not in known:
+            hint = did_you_mean(name, known)
+            yield f"{view.where}: {view.path} is not a key of specs and is ignored{'; ' + hint if hint else ''}"
+
+
+# -- where specs come from
+
+
+async def load(place: str, entry: str) -> Spec:
+    """The spec at a path, an http(s) address, or `-` for standard input."""
+    return parse(await read(place), entry, place if place != "-" else "standard input")
+
+
+async def read(place: str) -> str:
+    """The text of a spec. Raises Problem."""
+    data = await _fetch(place) if place.startswith(("http://", "https://")) else _local(place)
+    if len(data) > SPEC_BYTES_MAX:
+        raise usage(f"{place} has {len(data)} bytes, a spec may have {SPEC_BYTES_MAX}")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise usage(f"{place} is not text: byte {error.start} is not UTF-8") from None
+
+
+def _local(place: str) -> bytes:
+    if place == "-":
+        import sys
+
+        return sys.stdin.buffer.read(SPEC_BYTES_MAX + 1)
+    try:
+        return Path(place).read_bytes()
+    except FileNotFoundError:
+        folder = Path(place).parent
+        there = [each.name for each in folder.glob("*.y*ml")] if folder.is_dir() else []
+        hint = did_you_mean(Path(place).name, there)
+        raise not_found(f"there is no spec file {place}", hint=hint) from None
+    except OSError as error:
+        raise usage(f"spec {place}: {error.strerror}") from None
+
+
+async def _fetch(place: str) -> bytes:
+    import aiohttp
+
+    limit = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
+    try:
+        async with aiohttp.ClientSession(timeout=limit) as http, http.get(place) as answer:
+            if answer.status != 200:
+                raise usage(f"spec {place}: the server answered {answer.status} {answer.reason}")
+            return await answer.content.read(SPEC_BYTES_MAX + 1)
+    except TimeoutError:
+        raise Problem(f"spec {place}: no answer within {FETCH_TIMEOUT_S:g} s") from None
+    except aiohttp.ClientError as error:
+        raise Problem(f"spec {place}: {error}") from None

@@ -1,0 +1,79 @@
+"""The user's terminal while a remote command has it: raw mode, its size, and standard input in chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+
+CHUNK_BYTES = 32 * 1024  # one message of standard input
+QUEUE_CHUNKS = 16  # read ahead of a slow receiver
+RESIZE = b"\x80"
+
+
+def is_terminal() -> bool:
+    """Whether standard input is one."""
+    return sys.stdin.isatty()
+
+
+def size_frame() -> bytes:
+    """The message that tells core the size of the terminal."""
+    size = shutil.get_terminal_size()
+    return RESIZE + json.dumps({"Row": size.lines, "Col": size.columns}, separators=(",", ":")).encode()
+
+
+@contextmanager
+def raw() -> Iterator[None]:
+    """Raw mode for the block if standard input is a terminal; restored whatever happens."""
+    if not is_terminal():
+        yield
+        return
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setraw(descriptor, termios.TCSANOW)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+async def input_frames() -> AsyncIterator[bytes]:
+    """Standard input as it comes, with a size frame first and at each change of a terminal; ends at end of input."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_CHUNKS)
+    # a thread of its own: files, pipes and terminals are all read the same way, and it dies with the process
+    threading.Thread(target=_read_all, args=(loop, queue), name="stdin", daemon=True).start()
+    if is_terminal():
+        yield size_frame()
+        loop.add_signal_handler(signal.SIGWINCH, _put_size, queue)
+    try:
+        while chunk := await queue.get():
+            yield chunk
+    finally:
+        loop.remove_signal_handler(signal.SIGWINCH)
+
+
+def _put_size(queue: asyncio.Queue[bytes]) -> None:
+    with suppress(asyncio.QueueFull):  # the next change will tell
+        queue.put_nowait(size_frame())
+
+
+def _read_all(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes]) -> None:
+    descriptor = sys.stdin.fileno()
+    with suppress(RuntimeError):  # the loop has ended: nobody wants input any more
+        while True:
+            try:
+                chunk = os.read(descriptor, CHUNK_BYTES)
+            except OSError:
+                chunk = b""
+            asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
+            if not chunk:
+                return
