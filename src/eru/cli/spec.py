@@ -133,11 +133,11 @@ def parse(text: str, entry: str, source: str) -> Spec:
     from eru.wire import core_pb2 as pb
 
     warnings: list[str] = []
-    top = _known(_root(text, source), TOP_KEYS, warnings)
-    appname = _of(top, "appname").text()
+    top = known_keys(root_of(text, source), TOP_KEYS, warnings)
+    appname = child(top, "appname").text()
     if not appname:
         raise usage(f"{source}: appname is missing", hint="add a line `appname: NAME`")
-    entries = _of(top, "entrypoints").mapping()
+    entries = child(top, "entrypoints").mapping()
     if not entries:
         raise usage(f"{source}: it has no entrypoints", hint="add `entrypoints:` with at least one name below")
     if entry not in entries:
@@ -146,20 +146,20 @@ def parse(text: str, entry: str, source: str) -> Spec:
             why=f"it has {', '.join(sorted(entries))}",
             hint=did_you_mean(entry, entries) or f"--entry {min(entries)}",
         )
-    options = _entrypoint(pb, entry, _known(entries[entry], ENTRY_KEYS, warnings), warnings)
+    options = _entrypoint(pb, entry, known_keys(entries[entry], ENTRY_KEYS, warnings), warnings)
     return Spec(
         appname=appname,
         entrypoint=options,
-        volumes=_of(top, "volumes").texts(),
-        volumes_request=_of(top, "volumes_request").texts(),
-        labels=_of(top, "labels").pairs(),
-        dns=_of(top, "dns").texts(),
-        extra_hosts=_of(top, "extra_hosts").texts(),
+        volumes=child(top, "volumes").texts(),
+        volumes_request=child(top, "volumes_request").texts(),
+        labels=child(top, "labels").pairs(),
+        dns=child(top, "dns").texts(),
+        extra_hosts=child(top, "extra_hosts").texts(),
         warnings=warnings,
     )
 
 
-def _root(text: str, source: str) -> View:
+def root_of(text: str, source: str) -> View:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -175,37 +175,37 @@ def _root(text: str, source: str) -> View:
 def _entrypoint(pb_: object, name: str, keys: dict[str, View], warnings: list[str]) -> pb.EntrypointOptions:
     from eru.wire import core_pb2 as pb
 
-    commands = _of(keys, "commands").texts()
+    commands = child(keys, "commands").texts()
     if not commands:
         # split as published clients do, on single spaces; but no empty words
-        commands = [word for word in _of(keys, "cmd").text().split(" ") if word]
+        commands = [word for word in child(keys, "cmd").text().split(" ") if word]
     options = pb.EntrypointOptions(
         name=name,
         commands=commands,
-        privileged=_of(keys, "privileged").truth(),
-        dir=_of(keys, "dir").text(),
-        restart=_of(keys, "restart").text(),
-        publish=_of(keys, "publish").texts(),
-        sysctls=_of(keys, "sysctls").pairs(),
+        privileged=child(keys, "privileged").truth(),
+        dir=child(keys, "dir").text(),
+        restart=child(keys, "restart").text(),
+        publish=child(keys, "publish").texts(),
+        sysctls=child(keys, "sysctls").pairs(),
     )
-    log = _of(keys, "log")
+    log = child(keys, "log")
     if not log.absent:
-        parts = _known(log, LOG_KEYS, warnings)
-        options.log.CopyFrom(pb.LogOptions(type=_of(parts, "type").text(), config=_of(parts, "config").pairs()))
-    health = _of(keys, "healthcheck")
+        parts = known_keys(log, LOG_KEYS, warnings)
+        options.log.CopyFrom(pb.LogOptions(type=child(parts, "type").text(), config=child(parts, "config").pairs()))
+    health = child(keys, "healthcheck")
     if not health.absent:
-        parts = _known(health, HEALTH_KEYS, warnings)
+        parts = known_keys(health, HEALTH_KEYS, warnings)
         options.healthcheck.CopyFrom(
             pb.HealthCheckOptions(
-                tcp_ports=_of(parts, "tcp_ports").texts(),
-                http_port=_of(parts, "http_port").text(),
-                url=_of(parts, "url").text(),
-                code=_of(parts, "code").number(),
+                tcp_ports=child(parts, "tcp_ports").texts(),
+                http_port=child(parts, "http_port").text(),
+                url=child(parts, "url").text(),
+                code=child(parts, "code").number(),
             )
         )
-    hook = _of(keys, "hook")
+    hook = child(keys, "hook")
     if not hook.absent:
-        options.hook.CopyFrom(_hook(_known(hook, HOOK_KEYS, warnings), warnings))
+        options.hook.CopyFrom(_hook(known_keys(hook, HOOK_KEYS, warnings), warnings))
     return options
 
 
@@ -216,17 +216,17 @@ def _hook(parts: dict[str, View], warnings: list[str]) -> pb.HookOptions:
         if name in parts and parts[name].texts():
             warnings.append(f"{parts[name].where}: {parts[name].path} is not used, core has no such hook")
     return pb.HookOptions(
-        after_start=_of(parts, "after_start").texts(),
-        before_stop=_of(parts, "before_stop").texts(),
-        force=_of(parts, "force").truth(),
+        after_start=child(parts, "after_start").texts(),
+        before_stop=child(parts, "before_stop").texts(),
+        force=child(parts, "force").truth(),
     )
 
 
-def _of(keys: dict[str, View], name: str) -> View:
+def child(keys: dict[str, View], name: str) -> View:
     return keys.get(name) or View(None, name, "")
 
 
-def _known(view: View, known: tuple[str, ...], warnings: list[str]) -> dict[str, View]:
+def known_keys(view: View, known: tuple[str, ...], warnings: list[str]) -> dict[str, View]:
     """The children; the ones nobody reads are told."""
     keys = view.mapping()
     warnings += _unknown(keys, known)
