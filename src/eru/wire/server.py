@@ -120,6 +120,12 @@ class RpcServer:
         self._server: grpc.aio.Server | None = None
         self.port = 0
 
+    def add(self, route: Route) -> None:
+        """Offer one more call; only before `start`."""
+        if self._server is not None:
+            raise RuntimeError(f"{route.method.name} cannot be added to a server that runs")
+        self._routes[route.method.path] = route
+
     async def start(self) -> None:
         """Listen. Raises InvalidInput when the address cannot be bound."""
         server = grpc.aio.server(options=self._options(), interceptors=[_AuthGate(self._auth)])

@@ -1,0 +1,38 @@
+"""The public API of a core: thin handlers by noun. Translate, call, translate.
+
+`serve` is what the composition root calls; `routes` is the list of everything
+on offer, and methods that are not in it answer UNIMPLEMENTED.
+"""
+
+from __future__ import annotations
+
+from eru.core.app import Core
+from eru.core.service import about, control, deploy, nodes, ours, pods, statuses, workloads
+from eru.wire.routes import Route
+from eru.wire.server import Observer, RpcServer, ServerSettings
+
+
+def routes(core: Core) -> list[Route]:
+    """Every call this core answers, except those of our own service that look at the server itself."""
+    return [
+        *about.routes(core),
+        *pods.routes(core),
+        *nodes.routes(core),
+        *workloads.routes(core),
+        *statuses.routes(core),
+        *control.routes(core),
+        *deploy.routes(core),
+        *ours.routes(core),
+    ]
+
+
+async def serve(core: Core, settings: ServerSettings, observer: Observer | None = None) -> RpcServer:
+    """A started server for `core`. Raises InvalidInput when it cannot listen.
+
+    To shut down: `await server.drain(unregister)`, then `core.drain` and `core.stop`.
+    """
+    server = RpcServer(core.world, settings, [], observer)
+    for route in (*routes(core), *ours.debug_routes(core, server)):
+        server.add(route)
+    await server.start()
+    return server

@@ -1,0 +1,62 @@
+"""Making, replacing and removing workloads, and asking whether they would fit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from eru.core.app import Core
+from eru.core.ops import capacity, deploy, dissociate, remove
+from eru.core.service.parts import error_text, mapped
+from eru.model.results import Deployed, Dissociated, Removed
+from eru.wire import core_pb2 as pb
+from eru.wire import methods as rpc
+from eru.wire.convert.deploy import capacity_spec, deploy_spec
+from eru.wire.convert.text import to_json
+from eru.wire.convert.workloads import ids
+from eru.wire.routes import Call, Route, stream, unary
+
+
+def created_message(result: Deployed) -> pb.CreateWorkloadMessage:
+    return pb.CreateWorkloadMessage(
+        podname=result.podname,
+        nodename=result.nodename,
+        id=result.id,
+        name=result.name,
+        error=error_text(result.error),
+        success=result.success,
+        publish=result.publish,
+        hook=result.hook,
+        resources=to_json(result.resources) if result.resources else "",
+    )
+
+
+def removed_message(result: Removed) -> pb.RemoveWorkloadMessage:
+    """The text of a failure travels as the output of hooks, as published."""
+    hook = result.hook.decode(errors="replace") if result.success else error_text(result.error)
+    return pb.RemoveWorkloadMessage(id=result.id, success=result.success, hook=hook)
+
+
+def dissociated_message(result: Dissociated) -> pb.DissociateWorkloadMessage:
+    return pb.DissociateWorkloadMessage(id=result.id, error=error_text(result.error))
+
+
+def routes(core: Core) -> list[Route]:
+    def create(request: pb.DeployOptions, call: Call) -> AsyncGenerator[pb.CreateWorkloadMessage, None]:
+        return mapped(deploy.deploy(core, deploy_spec(request)), created_message)
+
+    def take_away(request: pb.RemoveWorkloadOptions, call: Call) -> AsyncGenerator[pb.RemoveWorkloadMessage, None]:
+        return mapped(remove.remove(core, ids(request.IDs), force=request.force), removed_message)
+
+    def let_go(request: pb.DissociateWorkloadOptions, call: Call) -> AsyncGenerator[pb.DissociateWorkloadMessage, None]:
+        return mapped(dissociate.dissociate(core, ids(request.IDs)), dissociated_message)
+
+    async def fits(request: pb.DeployOptions, call: Call) -> pb.CapacityMessage:
+        found = await capacity.capacity(core, capacity_spec(request))
+        return pb.CapacityMessage(total=found.total, node_capacities=found.nodes)
+
+    return [
+        stream(rpc.CreateWorkload, create),
+        stream(rpc.RemoveWorkload, take_away),
+        stream(rpc.DissociateWorkload, let_go),
+        unary(rpc.CalculateCapacity, fits),
+    ]
