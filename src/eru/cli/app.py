@@ -41,6 +41,7 @@ _PROCESSES = {
     "core": ("eru.cli.cores:group", "Run a core here; or ask about the one that runs"),
     "agent": ("eru.roots.agent:command", "Run the agent of this node"),
 }
+INTERRUPTED = 130
 _ALIASES = {"container": "workload"}
 
 _EXAMPLES = """
@@ -138,37 +139,44 @@ def published_root() -> LazyGroup:
 
 def run(group: click.Command, program: str, args: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code. Nothing escapes as a traceback."""
-    import asyncio
-
-    from eru.cli.exits import Exit, Problem, explain
-    from eru.model.errors import EruError
-
     _complete(group, program)
     try:
         words = list(sys.argv[1:] if args is None else args)
         result = group.main(args=list(words), prog_name=program, standalone_mode=False, obj=words)
         sys.stdout.flush()
-        return result if isinstance(result, int) else Exit.OK
+        return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        return Exit.USAGE
-    except click.ClickException as error:
-        return _tell(_usage_problem(error))
-    except Problem as error:
-        return _tell(error)
-    except EruError as error:
-        return _tell(explain(error))
-    except (KeyboardInterrupt, click.Abort):
-        return Exit.INTERRUPTED
+        return 2
     except BrokenPipeError:
         _mute_stdout()
-        return Exit.OK
-    except OSError as error:
+        return 0
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last edge: no traceback unasked
+        return _failed(error)
+    except BaseException as error:
+        if type(error).__name__ != "CancelledError":  # asyncio is not imported for this
+            raise
+        return INTERRUPTED
+
+
+def _failed(error: BaseException) -> int:
+    """Tell what went wrong; the exit code."""
+    from eru.cli.exits import Problem, explain
+    from eru.model.errors import EruError
+
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        return _tell(_usage_problem(error))
+    if isinstance(error, Problem):
+        return _tell(error)
+    if isinstance(error, EruError):
+        return _tell(explain(error))
+    if isinstance(error, OSError):
         return _tell(Problem(f"{error.filename or 'input/output'}: {error.strerror or error}"))
-    except asyncio.CancelledError:
-        return Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last edge: a user never sees a traceback unasked
-        return _tell_bug(error)
+    return _tell_bug(error)
 
 
 def _complete(group: click.Command, program: str) -> None:
@@ -204,7 +212,7 @@ def _tell(problem: Any) -> int:
     return int(problem.code)
 
 
-def _tell_bug(error: Exception) -> int:
+def _tell_bug(error: BaseException) -> int:
     """A defect of ours: said in one sentence, with the traceback on demand."""
     from eru.cli.exits import Problem
 

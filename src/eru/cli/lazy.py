@@ -7,21 +7,17 @@ examples, and the body is an async function that receives a `Session`.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import importlib
 import re
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from eru.cli.settings import Settings, format_name
 from eru.cli.suggest import did_you_mean
-
-if TYPE_CHECKING:
-    from eru.cli.session import Session
 
 Body = Callable[..., Awaitable[int | None]]
 _LONG = re.compile(r"-([a-z][a-z0-9_-]+)(=.*)?")
@@ -197,14 +193,22 @@ def verb(name: str, *, examples: str = "", tail: bool = False, **attrs: Any) -> 
             if given.get("output") is not None:
                 given["output"] = format_name(given["output"])
             settings = (ctx.find_object(Settings) or Settings()).overridden(given)
-            return int(asyncio.run(_run(body, settings, values)) or 0)
+            return _start(body, settings, values)
 
         return click.command(name, cls=Verb, examples=examples, tail=tail, **attrs)(callback)
 
     return decorate
 
 
+def _start(body: Body, settings: Settings, values: dict[str, Any]) -> int:
+    import asyncio  # only commands pay for it, help does not
+
+    return int(asyncio.run(_run(body, settings, values)) or 0)
+
+
 async def _run(body: Body, settings: Settings, values: dict[str, Any]) -> int | None:
+    import asyncio
+
     from eru.cli.session import Session
 
     task = asyncio.current_task()
@@ -212,6 +216,3 @@ async def _run(body: Body, settings: Settings, values: dict[str, Any]) -> int | 
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with Session(settings) as session:
         return await body(session, **values)
-
-
-SessionBody = Callable[["Session"], Awaitable[int | None]]
