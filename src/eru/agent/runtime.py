@@ -1,0 +1,73 @@
+"""What the agent needs of the engine on its node.
+
+The first part is a subset of `eru.engine.contract.Engine`, so every engine
+that follows that contract can be watched (the fake one in tests). The second
+part, `LogSource`, is the fast way to output that only some engines have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from eru.engine.contract import EngineEvent, Inspection, Listed, Session
+
+
+class Runtime(Protocol):
+    """The state of workloads. Errors as in `eru.engine.contract`."""
+
+    @property
+    def type(self) -> str: ...
+
+    async def ping(self) -> None: ...
+
+    async def find(self, labels: Mapping[str, str], *, running_only: bool = False) -> list[Listed]: ...
+
+    async def inspect(self, id_or_name: str) -> Inspection: ...
+
+    def events(self, labels: Mapping[str, str], since_ns: int = 0) -> AsyncIterator[EngineEvent]: ...
+
+    async def exec(self, id: str, commands: Sequence[str]) -> Session: ...
+
+    async def close(self) -> None: ...
+
+
+class PastLine(msgspec.Struct, frozen=True):
+    """One line of history with its newline if it had one. `stream` 1: stdout, 2: stderr."""
+
+    stream: int
+    time_ns: int
+    data: bytes
+
+
+class Feed(Protocol):
+    """Takes live output. Called on the event loop, never concurrently."""
+
+    def output(self, data: bytes) -> None:
+        """The next bytes as the engine framed them."""
+
+    def ended(self, error: Exception | None) -> None:
+        """No more output: None, the workload closed its side; else the connection broke."""
+
+
+class Attachment(Protocol):
+    """A live connection to one workload's output."""
+
+    def pause(self) -> None:
+        """Stop reading: the engine, and then the workload, has to wait."""
+
+    def resume(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class LogSource(Protocol):
+    """Output of workloads, live and past."""
+
+    async def attach(self, id: str, feed: Feed) -> Attachment:
+        """Output from now on: frames of 8 bytes head and payload, or bare bytes of a tty."""
+
+    def history(self, id: str, *, tty: bool, since_ns: int, until_ns: int = 0) -> AsyncIterator[PastLine]:
+        """Kept lines, oldest first, both streams. Raises EngineRefused if none are kept."""

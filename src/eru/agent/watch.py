@@ -1,0 +1,256 @@
+"""Keeps the agent's view of workloads equal to the engine's.
+
+Full listing at start, after every gap in the event stream and periodically;
+events in between. The listing is the truth, events only make it fast: what an
+event should have told is found by the next listing as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import structlog
+
+from eru.agent.notices import Notices
+from eru.agent.runtime import Runtime
+from eru.agent.workloads import MineFilter, Workload, workload_of
+from eru.engine.contract import EngineEvent, Inspection
+from eru.lib.retry import Backoff
+from eru.lib.tasks import TaskOwner, map_bounded
+from eru.lib.world import World
+from eru.model.errors import EngineError, EngineMissing, EngineUnreachable, InvalidInput
+
+INSPECTS_MAX = 8  # at the same time
+EVENTS_OVERLAP_NS = 1_000_000_000
+ENGINE_RETRY_MOST_S = 2.0
+EVENTS_WAITING_MAX = 1000  # read ahead of what is handled
+FIRST_EVENT_S = 1.0  # for engines that do not confirm a subscription
+
+_log = structlog.get_logger(__name__)
+
+
+class Follower(Protocol):
+    """Whoever acts on what happens to workloads; called on the event loop, must not wait."""
+
+    def started(self, workload: Workload, fresh: bool) -> None:
+        """A run of a workload was seen. `fresh`: it began while the agent was looking."""
+
+    def changed(self, workload: Workload) -> None:
+        """Addresses or health are different now."""
+
+    def stopped(self, workload: Workload, missed_run: bool) -> None:
+        """`missed_run`: a run the agent never saw began and ended since it last looked."""
+
+    def gone(self, workload: Workload) -> None: ...
+
+
+class Watcher:
+    """`period_s`: between full listings. `node_ip` is filled in when core has told it."""
+
+    def __init__(
+        self,
+        world: World,
+        runtime: Runtime,
+        notices: Notices,
+        mine: MineFilter,
+        follower: Follower,
+        *,
+        interval_s: float,
+        timeout_s: float,
+        period_s: float,
+        call_timeout_s: float,
+    ) -> None:
+        self._world = world
+        self._runtime = runtime
+        self._notices = notices
+        self._mine = mine
+        self._follower = follower
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        self._period_s = period_s
+        self._call_timeout_s = call_timeout_s
+        self._owner = TaskOwner("watch")
+        self._foreign: dict[str, str] = {}  # id -> why it is not ours
+        self._lists = asyncio.Lock()
+        self.node_ip = "127.0.0.1"
+        self.workloads: dict[str, Workload] = {}
+        self.last_seen: float = 0.0  # Unix seconds up to which no event is missing
+        self.gaps_total = 0
+        self.ready = asyncio.Event()
+
+    async def run(self, last_seen: float = 0.0) -> None:
+        """Until cancelled. `last_seen`: `last_seen` of the agent process before this one."""
+        self.last_seen = last_seen
+        backoff = Backoff(self._world, first_s=0.1, most_s=ENGINE_RETRY_MOST_S)
+        self._owner.start("periodic", self._periodic())
+        try:
+            while True:
+                try:
+                    await self._follow(backoff)
+                except EngineError as error:
+                    self.gaps_total += 1
+                    self._notices.trouble("engine", "engine does not answer, trying on", error=str(error))
+                await backoff.wait()
+        finally:
+            await self._owner.close()
+
+    def set_node_ip(self, node_ip: str) -> None:
+        """Core told this node's address: workloads on the host network are reached and reported with it."""
+        if node_ip == self.node_ip:
+            return
+        self.node_ip = node_ip
+        for workload in self.workloads.values():
+            if "host" in workload.networks:
+                workload.networks = workload.networks | {"host": node_ip}
+                self._follower.changed(workload)
+
+    async def refresh(self, id: str) -> None:
+        """Look at one workload again."""
+        try:
+            async with asyncio.timeout(self._call_timeout_s):
+                found = await self._runtime.inspect(id)
+        except EngineMissing:
+            self._drop(id)
+        except (EngineError, TimeoutError) as error:
+            self._notices.trouble("inspect", "workload cannot be inspected", workload=id[:12], error=str(error))
+        else:
+            self._merge(found)
+
+    async def _follow(self, backoff: Backoff) -> None:
+        """One life of the event stream, with a full listing as soon as it stands. Raises EngineError."""
+        since = max(self._world.clock.now_ns() - EVENTS_OVERLAP_NS, 0)
+        arrived: asyncio.Queue[EngineEvent | EngineError] = asyncio.Queue(EVENTS_WAITING_MAX)
+        reader = self._owner.start("events", self._read_events(since, arrived))
+        try:
+            try:
+                async with asyncio.timeout(FIRST_EVENT_S):
+                    first = await arrived.get()
+            except TimeoutError:
+                first = EngineEvent(id="", action="subscribed", time_ns=0)
+            if isinstance(first, EngineError):
+                raise first
+            await self.reconcile(thorough=True)
+            backoff.reset()
+            self._notices.over("engine", "engine answers again")
+            self.ready.set()
+            event: EngineEvent | EngineError = first
+            while not isinstance(event, EngineError):
+                if event.id:
+                    await self._take(event)
+                event = await arrived.get()
+            raise event
+        finally:
+            reader.cancel()
+
+    async def _read_events(self, since_ns: int, arrived: asyncio.Queue[EngineEvent | EngineError]) -> None:
+        try:
+            async with aclosing(_as_generator(self._runtime.events(self._mine.labels(), since_ns))) as events:
+                async for event in events:
+                    await arrived.put(event)
+            await arrived.put(EngineUnreachable("the engine ended its event stream"))
+        except EngineError as error:
+            await arrived.put(error)
+
+    async def _periodic(self) -> None:
+        while True:
+            await self._world.clock.sleep(self._world.jitter(self._period_s, 0.1))
+            if not self.ready.is_set():
+                continue
+            try:
+                await self.reconcile(thorough=False)
+            except EngineError as error:
+                self._notices.trouble("engine", "engine does not answer, trying on", error=str(error))
+
+    async def reconcile(self, thorough: bool) -> None:
+        """Compare with a full listing; `thorough` also inspects every running workload. Raises EngineError."""
+        async with self._lists:
+            asked_at = self._world.clock.now()
+            listed = await self._runtime.find(self._mine.labels())
+            present = {row.id for row in listed}
+            for id in [known for known in self.workloads if known not in present]:
+                self._drop(id)
+            self._foreign = {id: why for id, why in self._foreign.items() if id in present}
+            doubtful = []
+            for row in listed:
+                known = self.workloads.get(row.id)
+                if row.id in self._foreign and not (thorough and row.running):
+                    continue
+                if known is None or known.running != row.running or (thorough and row.running):
+                    doubtful.append(row.id)
+            await map_bounded(doubtful, self.refresh, INSPECTS_MAX)
+            self.last_seen = asked_at
+
+    async def _take(self, event: EngineEvent) -> None:
+        known = self.workloads.get(event.id)
+        if event.action == "die" and known is not None:
+            if known.running and event.time_ns / 1e9 >= known.started_at:
+                self._stop(known)
+        elif event.action == "destroy":
+            self._drop(event.id)
+        elif event.action == "start" or (event.action == "network" and known is not None):
+            await self.refresh(event.id)
+        if event.time_ns:
+            self.last_seen = max(self.last_seen, event.time_ns / 1e9)
+
+    def _merge(self, found: Inspection) -> None:
+        known = self.workloads.get(found.id)
+        try:
+            workload = workload_of(found, self.node_ip, self._interval_s, self._timeout_s)
+        except InvalidInput as error:
+            self._say_foreign(found.id, str(error))
+            return
+        if not self._mine.takes(workload.env):
+            self._foreign[found.id] = "belongs to another node"
+            return
+        if workload.health.complaint and known is None:
+            _log.warning("health label ignored", workload=found.name, error=workload.health.complaint)
+        if known is None or (workload.running and _other_run(known, workload)):
+            if known is not None and known.running:
+                self._stop(known)
+            self.workloads[found.id] = workload
+            if workload.running:
+                self._follower.started(workload, fresh=self._is_fresh(workload))
+            else:
+                self._follower.stopped(workload, missed_run=self._is_fresh(workload))
+        elif known.running and not workload.running:
+            self._stop(known)
+        elif not workload.running and known.started_at != workload.started_at:
+            known.started_at = workload.started_at
+            self._follower.stopped(known, missed_run=True)
+        elif known.networks != workload.networks and workload.running:
+            known.networks = workload.networks
+            self._follower.changed(known)
+
+    def _is_fresh(self, workload: Workload) -> bool:
+        """Whether this run began after the moment up to which the agent knows everything."""
+        return 0 < self.last_seen <= workload.started_at + EVENTS_OVERLAP_NS / 1e9
+
+    def _stop(self, workload: Workload) -> None:
+        workload.running = workload.healthy = False
+        workload.networks = {}
+        self._follower.stopped(workload, missed_run=False)
+
+    def _drop(self, id: str) -> None:
+        self._foreign.pop(id, None)
+        workload = self.workloads.pop(id, None)
+        if workload is not None:
+            if workload.running:
+                workload.running = workload.healthy = False
+            self._follower.gone(workload)
+
+    def _say_foreign(self, id: str, why: str) -> None:
+        if id not in self._foreign:
+            _log.warning("container with label ERU is no workload", container=id[:12], error=why)
+        self._foreign[id] = why
+
+
+def _other_run(known: Workload, seen: Workload) -> bool:
+    return not known.running or known.started_at != seen.started_at
+
+
+async def _as_generator(events: Any) -> Any:
+    """`aclosing` needs a generator; engines only promise an iterator."""
+    async for event in events:
+        yield event
