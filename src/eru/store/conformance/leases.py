@@ -8,6 +8,7 @@ from eru.model.errors import LeaseLost
 from eru.store.conformance.trial import Trial, batches_until, check, raises
 from eru.store.contract import (
     Change,
+    Delete,
     Put,
     present,
     range_all,
@@ -24,6 +25,9 @@ async def a_revoked_lease_takes_its_keys_along_in_one_revision(trial: Trial) -> 
     for name in ("b", "a", "c"):
         await trial.put(name, b"x", lease)
     await trial.put("c", b"x")  # not attached any more
+    await trial.put("deleted", b"x", lease)
+    await store.txn([], [Delete(trial.key("deleted"))])
+    await trial.put("deleted", b"made again")
     revision = await trial.put("d", b"x")
     watch = await trial.watch(revision + 1)
     item = await store.get(trial.key("a"))
@@ -32,7 +36,7 @@ async def a_revoked_lease_takes_its_keys_along_in_one_revision(trial: Trial) -> 
     await store.revoke(lease)
     await store.revoke(lease)
     items, newest = await range_all(store, f"{trial.room}/")
-    assert [item.key for item in items] == [trial.key("c"), trial.key("d")]
+    assert [item.key for item in items] == [trial.key("c"), trial.key("d"), trial.key("deleted")]
     (batch,) = await batches_until(watch, revision + 1)
     assert [(event.change, event.item.key) for event in batch.events] == [
         (Change.DELETE, trial.key("a")),

@@ -30,6 +30,7 @@ async def a_prefix_ends_where_it_should(trial: Trial) -> None:
     assert await under("a/", after="a/1") == ["a/2"]
     assert await under("a/", after="a/2") == []
     assert await under("a/", after="a") == ["a/1", "a/2"]  # `after` may lie before the prefix
+    assert await under("a", after="a") == ["a/1", "a/2", "a0", "ab", "ab/1"]
     assert await under("c") == []
 
 
