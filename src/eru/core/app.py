@@ -66,6 +66,7 @@ class Core:
         self.background = TaskOwner("operations")  # what goes on after its call has ended
         self.active: set[str] = set()  # operation ids; their intents are nobody else's business
         self.draining = False
+        self.deployed = 0  # instances made here, for metrics
         self.session = Session(world, store, keys, settings)
         self.fleet = Fleet(world, store, keys, settings, self.kinds)
         self.fleet.forget_engine = engines.forget

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from eru.core.app import Core
 from eru.core.ops import capacity, deploy, dissociate, remove
@@ -30,6 +31,14 @@ def created_message(result: Deployed) -> pb.CreateWorkloadMessage:
     )
 
 
+async def counted(core: Core, results: AsyncIterator[Deployed]) -> AsyncGenerator[Deployed, None]:
+    """Passes results on and counts what was made."""
+    async with aclosing(mapped(results, lambda result: result)) as passing:
+        async for result in passing:
+            core.deployed += result.success
+            yield result
+
+
 def removed_message(result: Removed) -> pb.RemoveWorkloadMessage:
     """The text of a failure travels as the output of hooks, as published."""
     hook = result.hook.decode(errors="replace") if result.success else error_text(result.error)
@@ -42,7 +51,7 @@ def dissociated_message(result: Dissociated) -> pb.DissociateWorkloadMessage:
 
 def routes(core: Core) -> list[Route]:
     def create(request: pb.DeployOptions, call: Call) -> AsyncGenerator[pb.CreateWorkloadMessage, None]:
-        return mapped(deploy.deploy(core, deploy_spec(request)), created_message)
+        return mapped(counted(core, deploy.deploy(core, deploy_spec(request))), created_message)
 
     def take_away(request: pb.RemoveWorkloadOptions, call: Call) -> AsyncGenerator[pb.RemoveWorkloadMessage, None]:
         return mapped(remove.remove(core, ids(request.IDs), force=request.force), removed_message)

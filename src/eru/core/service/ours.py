@@ -9,7 +9,7 @@ import msgspec
 from eru.core.app import Core
 from eru.core.debug import dump
 from eru.core.ops import capacity, deploy
-from eru.core.service.deploy import created_message
+from eru.core.service.deploy import counted, created_message
 from eru.core.service.parts import error_text, mapped
 from eru.model.deploy import DeploySpec
 from eru.model.errors import InvalidInput
@@ -54,7 +54,7 @@ def routes(core: Core) -> list[Route]:
         )
 
     def create(request: v1.DeployRequest, call: Call) -> AsyncGenerator[v1.DeployEvent, None]:
-        return mapped(deploy.deploy(core, demanding_spec(request)), deployed_event)
+        return mapped(counted(core, deploy.deploy(core, demanding_spec(request))), deployed_event)
 
     return [unary(rpc.Plan, plan), stream(rpc.Deploy, create)]
 
