@@ -252,6 +252,20 @@ async def executes_with_input_until_its_end(bench: Bench) -> None:
 
 
 @_check
+async def the_input_of_a_terminal_ends_too(bench: Bench) -> None:
+    for text in (b"hello\n", b"hello"):
+        async with bench.workload() as id:
+            session = await bench.engine.exec(id, ["sh", "-c", "cat; echo done"], tty=True, stdin=True)
+            await session.write(text)
+            await session.close_input()
+            out, _ = await _output(session.__aiter__())
+            assert b"hello" in out
+            assert b"done" in out
+            assert await session.exit_code() == 0
+            await session.close()
+
+
+@_check
 async def executes_on_a_terminal_of_some_size(bench: Bench) -> None:
     async with bench.workload() as id:
         session = await bench.engine.exec(id, ["sh", "-c", "sleep 0.5; stty size"], tty=True, stdin=True)

@@ -12,6 +12,7 @@ from eru.engine.docker.http import DockerHttp
 from eru.lib.world import World
 from eru.model.errors import EngineMissing, EngineRefused, EngineUnreachable
 
+TERMINAL_END = b"\x04\x04"  # the first ends a line begun, the second the input
 RESIZE_TRIES_MAX = 10  # 0.05 s apart
 EXIT_TRIES_MAX = 50  # 0.1 s apart: Docker may note the exit a moment after the output ended
 
@@ -46,8 +47,12 @@ class PipeSession:
             return
 
     async def close_input(self) -> None:
+        """A terminal gets its own sign for it: closing the connection's half would make Docker drop the output."""
         try:
-            await self._pipe.close_input()
+            if self._tty:
+                await self._pipe.write(TERMINAL_END)
+            else:
+                await self._pipe.close_input()
         except (OSError, ssl.SSLError):
             return
 
