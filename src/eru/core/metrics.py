@@ -105,8 +105,9 @@ class _OfCore(Collector):
 
     def collect(self) -> Iterator[Metric]:
         core = self._core
-        deployed = CounterMetricFamily("core_deploy", "Instances deployed.", labels=["hostname"])
-        deployed.add_metric([self._hostname], float(core.deployed))
+        # The published name has no `_total`, which this library would add to a counter.
+        deployed = Metric("core_deploy", "Instances deployed, ever growing.", "unknown")
+        deployed.add_sample("core_deploy", {"hostname": self._hostname}, float(core.deployed))
         yield deployed
         counters = core.committer.counters
         for name, help_text, value in (

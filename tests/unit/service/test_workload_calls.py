@@ -193,7 +193,7 @@ async def test_metrics_have_the_published_names(cluster: Any) -> None:
         'cpu_used{nodename="n0",podname="pod"} 0.1',
         'memory_used{nodename="n0",podname="pod"} 1.048576e+06',
         'pod_node_up{hostname="host-name",nodename="n0",podname="pod"} 1.0',
-        'core_deploy_total{hostname="host-name"} 1.0',
+        'core_deploy{hostname="host-name"} 1.0',
         'eru_rpc_total{code="1034",rpc="GetNode"} 1.0',
     ):
         assert line in text, line

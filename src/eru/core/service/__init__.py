@@ -7,12 +7,25 @@ on offer, and methods that are not in it answer UNIMPLEMENTED.
 from __future__ import annotations
 
 from eru.core.app import Core
-from eru.core.service import about, control, deploy, nodes, ours, pods, statuses, workloads
+from eru.core.ops.build import BuildSettings
+from eru.core.service import (
+    about,
+    control,
+    deploy,
+    images,
+    inside,
+    networks,
+    nodes,
+    ours,
+    pods,
+    statuses,
+    workloads,
+)
 from eru.wire.routes import Route
 from eru.wire.server import Observer, RpcServer, ServerSettings
 
 
-def routes(core: Core) -> list[Route]:
+def routes(core: Core, build: BuildSettings | None = None) -> list[Route]:
     """Every call this core answers, except those of our own service that look at the server itself."""
     return [
         *about.routes(core),
@@ -22,17 +35,22 @@ def routes(core: Core) -> list[Route]:
         *statuses.routes(core),
         *control.routes(core),
         *deploy.routes(core),
+        *inside.routes(core),
+        *networks.routes(core),
+        *images.routes(core, build or BuildSettings()),
         *ours.routes(core),
     ]
 
 
-async def serve(core: Core, settings: ServerSettings, observer: Observer | None = None) -> RpcServer:
+async def serve(
+    core: Core, settings: ServerSettings, observer: Observer | None = None, build: BuildSettings | None = None
+) -> RpcServer:
     """A started server for `core`. Raises InvalidInput when it cannot listen.
 
     To shut down: `await server.drain(unregister)`, then `core.drain` and `core.stop`.
     """
     server = RpcServer(core.world, settings, [], observer)
-    for route in (*routes(core), *ours.debug_routes(core, server)):
+    for route in (*routes(core, build), *ours.debug_routes(core, server)):
         server.add(route)
     await server.start()
     return server
