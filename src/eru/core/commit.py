@@ -186,7 +186,8 @@ class Committer:
             nodes = {waiting.change.nodename for waiting in batch} - {""}
             self._busy |= nodes
             self._flights += 1
-            self._tasks.start("commit", self._fly(batch, nodes))
+            flight = self._tasks.start("commit", self._fly(batch, nodes))
+            flight.add_done_callback(lambda task, batch=batch: _crashed(task, batch))
 
     def _gather(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -370,6 +371,14 @@ class Committer:
                     raise OutcomeUnknown(f"the store does not say what became of a transaction: {error}") from error
                 await backoff.wait()
         raise AssertionError("unreachable")
+
+
+def _crashed(task: asyncio.Task[None], batch: list[_Waiting]) -> None:
+    """A flight that was cancelled, perhaps before its first step, still answers those who wait."""
+    if task.cancelled():
+        for waiting in batch:
+            waiting.unanswered = True
+            waiting.fail(StoreUnavailable("this core is stopping"))
 
 
 def _clash(built: _Built, step: Step) -> bool:

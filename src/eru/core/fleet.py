@@ -58,7 +58,8 @@ class Fleet:
         self._watch: Watch | None = None
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._number = count()
-        self._own: dict[str, int] = {}  # key -> revision of a change applied before the watch brought it
+        self._own: dict[str, list[int]] = {}  # key -> revisions of changes applied before the watch brings them
+        self._counted = keys.of_app()
         self._gone: dict[str, list[asyncio.Future[None]]] = {}
 
     # What operations ask.
@@ -148,9 +149,7 @@ class Fleet:
         if revision <= self.revision:
             return  # the watch was faster
         for write in writes:
-            if self._own.get(write.key, 0) >= revision:
-                continue
-            self._own[write.key] = revision
+            self._own.setdefault(write.key, []).append(revision)
             if isinstance(write, Put):
                 item = KeyValue(write.key, write.value, 0, revision, 0, write.lease)
                 self._apply(Event(Change.PUT, item), created=True)
@@ -184,9 +183,13 @@ class Fleet:
         item = event.item
         own = self._own.get(item.key)
         if own is not None:
-            if item.mod_revision == own:
+            # Counts add up, so that a change of somebody else from before our own still has to be added;
+            # of everything else only the newest state matters.
+            newest = max(own)
+            mine = item.mod_revision in own
+            if item.mod_revision >= newest:
                 del self._own[item.key]
-            if item.mod_revision <= own:
+            if mine or (item.mod_revision < newest and not item.key.startswith(self._counted)):
                 return
         try:
             self._apply(event, created=item.version == 1)
@@ -196,7 +199,7 @@ class Fleet:
     def _reached(self, revision: int) -> None:
         self.revision = max(self.revision, revision)
         if len(self._own) > _OWN_PRUNE_ABOVE:  # deletions of what was not there bring no event
-            self._own = {key: own for key, own in self._own.items() if own > self.revision}
+            self._own = {key: own for key, own in self._own.items() if max(own) > self.revision}
         while self._waiting and self._waiting[0][0] <= self.revision:
             _, _, done = heapq.heappop(self._waiting)
             if not done.done():

@@ -96,20 +96,15 @@ class Planner:
         view = self.view
         app, entrypoint = wish.spec.app, wish.spec.entrypoint.name
         held = list(zip(decision.rows.tolist(), decision.counts.tolist(), strict=True))
-        view.pending[decision.rows] += decision.counts
-        for row, count in held:
-            view.add_count_row(app, entrypoint, row, count)
+        for row, many in held:
+            view.plan(app, entrypoint, row, many)
         self.unsettled += 1
         try:
             yield
         finally:
             self.unsettled -= 1
-            self.let_go(app, entrypoint, held)
-
-    def let_go(self, app: str, entrypoint: str, held: list[tuple[int, int]]) -> None:
-        for row, count in held:
-            self.view.pending[row] -= count
-            self.view.add_count_row(app, entrypoint, row, -count)
+            for row, many in held:
+                view.plan(app, entrypoint, row, -many)
 
     def changed_since(self, filter: NodeFilter, revision: int) -> list[str]:
         """Names of usable nodes whose record or usage changed after `revision`."""

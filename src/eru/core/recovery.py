@@ -175,13 +175,16 @@ class Recovery:
         core = self._core
         intent = held.intent
         stored = await self._record(intent.id)
+        force = intent.force or intent.verb is Verb.LAMBDA
         try:
-            await self._remove(engine, intent.id, force=intent.force or intent.verb is Verb.LAMBDA)
+            await self._remove(engine, intent.id, force=force)
         except EngineRefused:
-            if stored is None:
-                raise
-            await core.ledger.drop(op, held)
-            return
+            # It may be gone all the same: an engine also refuses while it is busy removing.
+            if await self._inspect(engine, intent.id) is not None:
+                if force or stored is None:
+                    raise
+                await core.ledger.drop(op, held)
+                return
         if stored is None:
             await core.ledger.drop(op, held)
         else:

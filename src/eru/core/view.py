@@ -19,6 +19,7 @@ from eru.model.nodes import Node, Resources
 from eru.resource.contract import Kind, Table
 
 Rows = NDArray[np.int64]
+Counts = dict[tuple[str, str], dict[int, int]]  # (app, entrypoint) -> row -> instances
 
 _FIRST_ROWS = 64
 _LABEL_CACHE_MAX = 64
@@ -85,7 +86,8 @@ class View:
         self._pod: Rows = np.full(_FIRST_ROWS, -1, np.int64)
         self._up: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, np.bool_)
         self._order: Rows | None = None
-        self._counts: dict[tuple[str, str], dict[int, int]] = {}
+        self._counts: Counts = {}
+        self._planned: Counts = {}
         self._labels_generation = 0
         self._label_masks: dict[tuple[tuple[str, str], ...], tuple[int, NDArray[np.bool_]]] = {}
 
@@ -190,13 +192,11 @@ class View:
 
     def count_array(self, app: str, entrypoint: str, rows: Rows) -> Rows:
         """Instances per given row."""
-        counts = self._counts.get((app, entrypoint))
-        if not counts:
-            return np.zeros(len(rows), np.int64)
         everywhere = np.zeros(len(self.by_row), np.int64)
-        everywhere[np.fromiter(counts.keys(), np.int64, len(counts))] = np.fromiter(
-            counts.values(), np.int64, len(counts)
-        )
+        for known in (self._counts, self._planned):
+            if counts := known.get((app, entrypoint)):
+                at = np.fromiter(counts.keys(), np.int64, len(counts))
+                everywhere[at] += np.fromiter(counts.values(), np.int64, len(counts))
         return everywhere[rows]
 
     def count(self, app: str, entrypoint: str, nodename: str) -> int:
@@ -206,18 +206,12 @@ class View:
 
     def add_count(self, app: str, entrypoint: str, nodename: str, step: int) -> None:
         """Raise or lower a count; entries at zero disappear."""
-        row = self.ensure(nodename).row
-        self.add_count_row(app, entrypoint, row, step)
+        _step(self._counts, (app, entrypoint), self.ensure(nodename).row, step)
 
-    def add_count_row(self, app: str, entrypoint: str, row: int, step: int) -> None:
-        counts = self._counts.setdefault((app, entrypoint), {})
-        now = counts.get(row, 0) + step
-        if now:
-            counts[row] = now
-        else:
-            counts.pop(row, None)
-            if not counts:
-                del self._counts[app, entrypoint]
+    def plan(self, app: str, entrypoint: str, row: int, step: int) -> None:
+        """Instances that are planned here and not reserved yet; survives a reload."""
+        self.pending[row] += step
+        _step(self._planned, (app, entrypoint), row, step)
 
     # Intents.
 
@@ -296,3 +290,14 @@ class View:
             self._label_masks.clear()
         self._label_masks[wanted] = (self._labels_generation, mask)
         return mask
+
+
+def _step(counts: Counts, key: tuple[str, str], row: int, step: int) -> None:
+    of_key = counts.setdefault(key, {})
+    now = of_key.get(row, 0) + step
+    if now:
+        of_key[row] = now
+        return
+    of_key.pop(row, None)
+    if not of_key:
+        del counts[key]

@@ -22,6 +22,7 @@ from eru.model.errors import (
     EngineUnreachable,
     EruError,
     InvalidInput,
+    LeaseLost,
     NotFound,
     NotSupported,
 )
@@ -78,7 +79,13 @@ async def finish_remove(core: Core, op: Operation, held: Held, stored: StoredWor
         engine = await core.engine_for(workload.nodename)
         with contextlib.suppress(EngineMissing):
             await bounded(engine.remove(workload.id, force=force), core.settings.engine_slow_call_s, "remove")
-    except (EngineRefused, EngineUnreachable, NotSupported, NotFound):
+    except EngineRefused:
+        if force:
+            op.left_behind = True  # an engine also refuses while it is busy removing: recovery finishes it
+        else:
+            await release_hold(core, op, held)
+        raise
+    except (EngineUnreachable, NotSupported, NotFound, LeaseLost):
         await release_hold(core, op, held)
         raise
     except BaseException:

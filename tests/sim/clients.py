@@ -1,0 +1,120 @@
+"""Clients that ask for things by chance, remember what they were told, and sometimes go away in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+from eru.core.ops.deploy import deploy
+from eru.core.ops.dissociate import dissociate
+from eru.core.ops.remove import remove
+from eru.model.deploy import DeploySpec, Entrypoint, NodeFilter, Strategy
+from eru.model.errors import EruError
+from eru.store.contract import range_all
+from sim.cluster import POD, Cluster, Life
+
+APPS = ("red", "blue")
+STRATEGIES = (Strategy.AUTO, Strategy.AUTO, Strategy.FILL, Strategy.EACH, Strategy.GLOBAL, Strategy.DRAINED)
+
+
+class Clients:
+    """One life's worth of requests. `told`: what went wrong with the answers themselves."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.chance = cluster.chance
+        self.told: list[str] = []
+        self.answers = 0
+
+    async def run(self, requests: int, spread_s: float) -> None:
+        """`requests` of them, started over `spread_s` of virtual time."""
+        verbs = [self._deploy, self._deploy, self._deploy, self._remove, self._remove, self._dissociate]
+        async with asyncio.TaskGroup() as group:
+            for _ in range(requests):
+                group.create_task(self._one(self.chance.choice(verbs), self.chance.uniform(0, spread_s)))
+
+    async def _one(self, verb: Any, delay_s: float) -> None:
+        await self.cluster.world.clock.sleep(delay_s)
+        life = self.cluster.anyone()
+        if life is None:
+            return
+        patience_s = self.chance.choice([0.05, 0.2, 1.0, 300.0, 300.0, 300.0])
+        task = self.cluster.run_in(life, verb(life))
+        done, _ = await asyncio.wait({task}, timeout=patience_s)
+        if not done:
+            self.cluster.tell(f"a client of {life.name} goes away")
+            task.cancel()
+            await asyncio.wait({task}, timeout=100.0)
+            if not task.done() and not life.faults.dead:
+                self.told.append("a request did not end within 100 s of its client's going away")
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            if not isinstance(error, EruError):
+                raise error
+            self.cluster.tell(f"{life.name} answers: {error}")
+
+    def spec(self) -> DeploySpec:
+        """A request by chance; some cannot be met."""
+        chance = self.chance
+        cpumem: dict[str, Any] = {"memory-request": chance.choice([16, 64, 256]) << 20}
+        if chance.random() < 0.4:
+            cpumem |= {"cpu-request": chance.choice([0.5, 1, 1.5]), "cpu-bind": True}
+        else:
+            cpumem |= {"cpu-request": 0.1}
+        strategy = chance.choice(STRATEGIES)
+        return DeploySpec(
+            app=chance.choice(APPS),
+            entrypoint=Entrypoint(name="web", commands=["serve"]),
+            image="image",
+            count=chance.choice([1, 1, 2, 5])
+            if strategy in (Strategy.FILL, Strategy.EACH)
+            else chance.choice([1, 3, 8]),
+            nodes_limit=chance.choice([0, 0, 2]) if strategy is not Strategy.AUTO else 0,
+            nodes=NodeFilter(podname=POD),
+            strategy=strategy,
+            resources={"cpumem": cpumem},
+            ignore_pull=chance.random() < 0.7,
+            all_or_nothing=chance.random() < 0.2,
+        )
+
+    async def _deploy(self, life: Life) -> None:
+        spec = self.spec()
+        good, bad = [], []
+        async with aclosing(deploy(life.core, spec)) as results:
+            async for result in results:
+                (good if result.success else bad).append(result)
+                self.answers += 1
+        text = "; ".join(sorted({str(result.error) for result in bad}))
+        self.cluster.tell(
+            f"{life.name} deployed {len(good)} of {spec.app} ({spec.strategy.name} {spec.count}), "
+            f"{len(bad)} failed {text}"
+        )
+        if spec.all_or_nothing and good and bad:
+            self.told.append("all or nothing gave some")
+
+    async def ids(self) -> list[str]:
+        items, _ = await range_all(self.cluster.store, self.cluster.keys.workloads, keys_only=True)
+        ids = [item.key.rpartition("/")[2] for item in items]
+        self.chance.shuffle(ids)
+        return ids
+
+    async def _remove(self, life: Life) -> None:
+        ids = (await self.ids())[: self.chance.choice([1, 3, 10])]
+        if not ids:
+            return
+        force = self.chance.random() < 0.8
+        async with aclosing(remove(life.core, ids, force=force)) as results:
+            async for result in results:
+                self.answers += 1
+                self.cluster.tell(f"{life.name} removed {result.id[:8]}: {result.error or 'ok'}")
+                if result.success and await self.cluster.store.get(self.cluster.keys.workload(result.id)):
+                    self.told.append(f"{result.id} was told removed, and is recorded")
+
+    async def _dissociate(self, life: Life) -> None:
+        ids = (await self.ids())[:1]
+        if not ids or self.chance.random() < 0.5:
+            return
+        self.cluster.dissociated.update(ids)  # whatever the answer: it may have happened
+        async with aclosing(dissociate(life.core, ids)) as results:
+            async for result in results:
+                self.cluster.tell(f"{life.name} dissociated {result.id[:8]}: {result.error or 'ok'}")
