@@ -82,7 +82,7 @@ def _root(program: str, lazy: dict[str, tuple[str, str]], examples: str, publish
 
     @click.pass_context
     def callback(ctx: click.Context, /, **values: Any) -> None:
-        values["verbose"] = values["verbose"] or values.pop("debug")
+        values["verbose"] |= values.pop("debug")
         values["output"] = format_name(values["output"])
         ctx.obj = Settings(program=program, argv=tuple(ctx.obj or ()), **values)
 

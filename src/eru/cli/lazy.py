@@ -83,7 +83,7 @@ class LazyGroup(Examples, click.Group):
         if command is None and not ctx.resilient_parsing:
             kind = "command" if ctx.parent is None else f"{ctx.info_name} command"
             raise click.UsageError(f"there is no {kind} {word!r}", ctx) from UnknownWord(
-                did_you_mean(word, [*self.list_commands(ctx), *self.aliases])
+                did_you_mean(word, self.list_commands(ctx))
             )
         return word, command, args[1:]
 
@@ -202,7 +202,9 @@ def verb(name: str, *, examples: str = "", tail: bool = False, **attrs: Any) -> 
 
 def _start(body: Body, settings: Settings, values: dict[str, Any]) -> int:
     import asyncio  # only commands pay for it, help does not
+    import os
 
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines are no talk of ours
     return int(asyncio.run(_run(body, settings, values)) or 0)
 
 

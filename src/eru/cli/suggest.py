@@ -15,6 +15,9 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
 
     words = {each.lower(): each for each in islice(known, COMPARED_MAX)}
     found = difflib.get_close_matches(word.lower(), words, n=SHOWN_MAX, cutoff=0.6)
+    if found:  # only those about as near as the nearest
+        ratios = [difflib.SequenceMatcher(None, word.lower(), each).ratio() for each in found]
+        found = [each for each, ratio in zip(found, ratios, strict=True) if ratio > ratios[0] - 0.1]
     if not found and len(word) >= 2:
         found = sorted(each for each in words if each.startswith(word.lower()))[:SHOWN_MAX]
     return [words[each] for each in found]

@@ -1,0 +1,122 @@
+"""Logs, exec, lambda, and the habits of the published command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from eru.wire import core_pb2 as pb
+from eru.wire import v1_pb2 as v1
+from support.cli_samples import ONE, OTHER, WORKLOAD, asked, bag
+from support.scripted_core import Fails
+
+# -- streams
+
+
+def test_logs_go_where_they_came_from(eru, script):
+    script.answers["LogStream"] = [
+        pb.LogStreamMessage(id=ONE, data=b"out\n"),
+        pb.LogStreamMessage(id=ONE, data=b"err\n", std_stream_type=pb.STDERR),
+    ]
+    done = eru("workload", "logs", ONE, "--tail", "5", "-f")
+    assert (done.code, done.out, done.err) == (0, "out\n", "err\n")
+    assert asked(script.requests("LogStream")[0]) == {"id": ONE, "tail": "5", "follow": True}
+    script.answers["LogStream"] = [pb.LogStreamMessage(id=ONE, error="no such container")]
+    assert eru("workload", "logs", ONE).code == 1
+
+
+def test_logs_of_an_app_on_both_kinds_of_core(eru, script):
+    script.answers |= {"ListWorkloads": [WORKLOAD, OTHER], "LogStream": [pb.LogStreamMessage(data=b"x\n")]}
+    done = eru("workload", "logs", "app/web")
+    assert sorted(done.out.splitlines()) == ["app_web_abcdef | x", "app_web_ghijkl | x"]
+    script.answers["Logs"] = [v1.LogLine(id=ONE, name="app_web_abcdef", data=b"one\ntwo")]
+    assert eru("workload", "logs", "app/web").out == "app_web_abcdef | one\napp_web_abcdef | two\n"
+    assert (script.requests("Logs")[0].appname, script.requests("Logs")[0].entrypoint) == ("app", "web")
+
+
+def attached(*messages: tuple[int, bytes]) -> list[pb.AttachWorkloadMessage]:
+    return [pb.AttachWorkloadMessage(workload_id=ONE, data=data, std_stream_type=kind) for kind, data in messages]
+
+
+@pytest.mark.parametrize("words", [["--", "ls", "-x", "--", "-o"], ["ls", "-x", "--", "-o"]])
+def test_exec_passes_the_words_and_the_code(eru, script, words):
+    script.answers["ExecuteWorkload"] = attached((0, b"out\n"), (1, b"err\n"), (0, b"[exitcode] 7"))
+    done = eru("workload", "exec", "-e", "A=b", "-w", "/x", ONE, *words)
+    assert (done.code, done.out, done.err) == (7, "out\n", "err\n")
+    assert asked(script.requests("ExecuteWorkload")[0]) == {
+        "workload_id": ONE,
+        "commands": ["ls", "-x", "--", "-o"],
+        "envs": ["A=b"],
+        "workdir": "/x",
+    }
+
+
+def test_exec_without_an_exit_code_is_an_error(eru, script):
+    script.answers["ExecuteWorkload"] = attached((0, b"no such container\n"))
+    assert eru("workload", "exec", ONE, "ls").code == 1
+    assert eru("workload", "exec", ONE).code == 2
+
+
+def test_exec_of_an_app_says_which(eru, script):
+    script.answers |= {"ListWorkloads": [OTHER, WORKLOAD], "ExecuteWorkload": attached((0, b"[exitcode] 0"))}
+    done = eru("workload", "exec", "app/web", "ls")
+    assert "in app_web_abcdef on n1, one of 2" in done.err
+    assert script.requests("ExecuteWorkload")[0].workload_id == ONE
+
+
+def test_lambda(eru, script):
+    script.answers["RunAndWait"] = attached((6, b""), (0, b"hi\n"), (0, b"[exitcode] 0"), (0, b"[exitcode] 3"))
+    done = eru("lambda", "--pod", "p", "--name", "job", "--count", "2", "--volume", "/a:/b", "--", "sh", "-c", "exit 3")
+    assert (done.code, done.out) == (3, "hi\n")
+    first = script.requests("RunAndWait")[0].deploy_options
+    assert (first.name, first.entrypoint.name, list(first.entrypoint.commands)) == (
+        "lambda",
+        "job",
+        ["sh", "-c", "exit 3"],
+    )
+    assert bag(first)["storage"]["volumes-limit"] == ["/a:/b"]
+    assert script.requests("RunAndWait")[1].cmd == b"\n"
+    script.answers["RunAndWait"] = attached((6, b""))
+    assert eru("lambda", "--pod", "p", "--async", "x").out == f"{ONE}\n"
+    script.answers["RunAndWait"] = attached((-1, b"Create workload failed"), (6, b""))
+    assert eru("lambda", "--pod", "p", "x").code == 1
+
+
+# -- published habits
+
+
+def test_flags_before_after_and_in_go_style(eru, script):
+    script.answers["SetWorkloadsStatus"] = pb.WorkloadsStatus()
+    for words in (
+        ["-running", "--healthy=true", ONE],
+        [ONE, "--running", "--healthy"],
+        ["--running=true", ONE, "-healthy"],
+    ):
+        assert eru("workload", "set-status", *words, published=True).code == 0
+    eru("workload", "set-status", ONE, "--running=false")
+    found = [(each.status[0].running, each.status[0].healthy) for each in script.requests("SetWorkloadsStatus")]
+    assert found == [(True, True)] * 3 + [(False, False)]
+
+
+def test_wrong_login_is_told(eru, script):
+    script.answers["ListPods"] = Fails("invalid grpc password")
+    done = eru("-u", "me", "-p", "secret", "pod", "list")
+    assert done.code == 1
+    assert "--password" in done.err
+    assert "secret" not in done.err
+
+
+def test_verbose_shows_calls(eru, script):
+    script.answers["ListPods"] = pb.Pods()
+    assert "· ListPods " in eru("-v", "pod", "list").err
+    assert "· ListPods " in eru("-d", "pod", "list", published=True).err
+
+
+def test_wait(eru, script):
+    script.answers |= {
+        "ListWorkloads": [WORKLOAD],
+        "GetWorkloadsStatus": pb.WorkloadsStatus(status=[pb.WorkloadStatus(id=ONE, running=True)]),
+    }
+    assert eru("wait", "app", "--for", "running").code == 0
+    assert eru("wait", "app", "--timeout", "0.1").code == 1
+    script.answers["GetWorkloadsStatus"] = Fails("gone", "NotFound")
+    assert "it is gone" in eru("wait", "app").err
