@@ -99,8 +99,9 @@ async def _wanted(session: Session, values: dict[str, Any], action: str) -> tupl
             await resolve.one(resolve.Directory(session), target)
         named = {each.id: each.name for each in found}
         _confirm(f"{action} all {len(found)} workloads of {target}", values["yes"])
-    ids = await resolve.ids(session, words) if words else []
-    return list(dict.fromkeys([*named, *ids])), named
+    if words:
+        named |= {id_: name for id_, name in (await resolve.named(session, words)).items() if id_ not in named}
+    return list(named), named
 
 
 def _confirm(what: str, yes: bool) -> None:
@@ -156,13 +157,17 @@ async def remove(session: Session, force: bool, step: int, **values: Any) -> int
 async def remove_ids(session: Session, wanted: Sequence[str], named: dict[str, str], *, force: bool) -> int:
     """Remove these; one line each."""
     tally = Tally(session, "remove", wanted, named)
+    running = False
     try:
         async for answer in session.stream(rpc.RemoveWorkload, pb.RemoveWorkloadOptions(IDs=wanted, force=force)):
             # a failed removal carries its reason where hooks' output goes
             error = "" if answer.success else answer.hook or "core gives no reason"
+            running |= "force" in error
             tally.take(answer.id, error, answer.hook if answer.success else "")
     except RemoteError as error:
         return tally.finish(error)
+    if running and not force:
+        session.talk.next("the same with --force removes what still runs, too")
     return tally.finish()
 
 

@@ -76,7 +76,7 @@ async def deploy(session: Session, spec: str, **values: Any) -> int:
     parsed = await load(spec, values["entry"])
     for warning in parsed.warnings:
         session.talk.warn(warning)
-    request = options.message(parsed, values, options.spec_bags(parsed, values))
+    request = options.message(session, parsed, values, options.spec_bags(parsed, values))
     if values["dry_run"]:
         return await plan.show(session, request)
     if request.deploy_strategy == pb.DeployOptions.DUMMY:
@@ -192,7 +192,9 @@ async def no_room(session: Session, request: pb.DeployOptions, problem: Problem)
     for node in request.node_filter.includes:
         if nodes and node not in nodes:
             return Problem(f"there is no node {node!r}", hint=did_you_mean(node, nodes), code=Exit.NOT_FOUND)
-    if not problem.hint:
+    if "since revision" in problem.what:
+        problem.hint = "look at a new plan with --dry-run, then give its revision"
+    elif not problem.hint:
         problem.hint = f"`eru pod resource {request.podname}` shows what is free; ask for less, or add nodes"
     return problem
 

@@ -11,6 +11,7 @@ import click
 from eru.cli import bags, files, names
 from eru.cli.exits import usage
 from eru.cli.parse import choice, pairs
+from eru.cli.session import Session
 from eru.cli.spec import Spec
 from eru.model.errors import InvalidInput
 from eru.model.names import check_entrypoint
@@ -54,11 +55,12 @@ resources = together(
     click.option("--cpu-bind", is_flag=True, help="It gets cores of its own."),
     click.option("--extra-resources", default="", metavar="JSON", help="Further resource kinds."),
 )
+user = click.option("--user", default=None, help="Who it runs as.  [default: the image's user; root for eru-cli]")
 container = together(
     click.option("--network", default="host", show_default=True, metavar="NAME[=IP]", help="Its network."),
     click.option("--env", multiple=True, metavar="KEY=VALUE", help="Environment; can be repeated."),
     click.option("--file", "file_", multiple=True, metavar="SRC:DST[:MODE[:UID:GID]]", help="A file to put in."),
-    click.option("--user", default="root", show_default=True, help="Who it runs as."),
+    user,
     click.option("--debug", is_flag=True, help="Have core print what happens inside."),
     click.option("--ignore-hook", is_flag=True, help="Do not run the hooks of the spec."),
     click.option("--after-create", multiple=True, metavar="COMMAND", help="Run this inside before the start."),
@@ -119,7 +121,16 @@ def network(text: str) -> dict[str, str]:
     return {name: address}
 
 
-def message(spec: Spec, values: dict[str, Any], resource_bags: dict[str, Any] | None) -> pb.DeployOptions:
+def effective_user(session: Session, given: str | None) -> str:
+    """The published program always says root; ours leaves it to the image."""
+    if given is not None:
+        return given
+    return "root" if session.settings.program == "eru-cli" else ""
+
+
+def message(
+    session: Session, spec: Spec, values: dict[str, Any], resource_bags: dict[str, Any] | None
+) -> pb.DeployOptions:
     """The whole request. `resource_bags` None: none are sent (replace keeps the old ones)."""
     packed = files.packed(values["file_"])
     raw = values["raw_args"]
@@ -142,7 +153,7 @@ def message(spec: Spec, values: dict[str, Any], resource_bags: dict[str, Any] | 
         dns=spec.dns,
         extra_hosts=spec.extra_hosts,
         networks=network(values["network"]),
-        user=values["user"],
+        user=effective_user(session, values["user"]),
         debug=values["debug"],
         labels=spec.labels,
         deploy_strategy=pb.DeployOptions.Strategy.Value(strategy),

@@ -35,7 +35,7 @@ eru lambda --pod prod --name nightly --image shop:1.4 --async -- ./report
 @click.option("--node", multiple=True, shell_complete=names.nodes, help="Only this node; can be repeated.")
 @click.option("--network", default="", metavar="NAME[=IP]", help="Its network.")
 @click.option("--env", multiple=True, metavar="KEY=VALUE", help="Environment; can be repeated.")
-@click.option("--user", default="root", show_default=True, help="Who it runs as.")
+@options.user
 @click.option("--image", default="alpine:latest", show_default=True, help="Which image to run.")
 @click.option("--count", type=int, default=1, show_default=True, help="How many at the same time.")
 @click.option("--file", "file_", multiple=True, metavar="SRC:DST[:MODE[:UID:GID]]", help="A file to put in.")
@@ -55,7 +55,7 @@ async def lambda_(session: Session, command: tuple[str, ...], **values: Any) -> 
     words = list(command[1:] if command[:1] == ("--",) else command)
     if not words:
         raise usage("no command is given", hint="eru lambda --pod POD --name hello -- echo hello")
-    request = _request(values, words)
+    request = _request(session, values, words)
     interactive = values["stdin_"]
     asynchronous = values["detached"]
     first = pb.RunAndWaitOptions(
@@ -77,7 +77,7 @@ async def lambda_(session: Session, command: tuple[str, ...], **values: Any) -> 
         return await attach.follow(session, answers, workloads=values["count"], prefix=values["workload_id"])
 
 
-def _request(values: dict[str, Any], words: list[str]) -> pb.DeployOptions:
+def _request(session: Session, values: dict[str, Any], words: list[str]) -> pb.DeployOptions:
     if not values["pod"]:
         raise usage("--pod is missing", hint="name the pod to run in; `eru pod list` shows them")
     values["entry"] = values["name"] or APP
@@ -96,7 +96,7 @@ def _request(values: dict[str, Any], words: list[str]) -> pb.DeployOptions:
         volumes_limit=values["volume"],
         extra=values["extra_resources"],
     )
-    request = options.message(Spec(appname=APP, entrypoint=entrypoint), {**absent, **values}, bag)
+    request = options.message(session, Spec(appname=APP, entrypoint=entrypoint), {**absent, **values}, bag)
     request.open_stdin = values["stdin_"]
     return request
 

@@ -6,6 +6,7 @@ from collections import Counter
 
 from eru.cli.document import as_data
 from eru.cli.exits import Exit, Problem, refusal_lines
+from eru.cli.resources import is_nothing, lines, opened
 from eru.cli.session import Session
 from eru.cli.table import render
 from eru.model.errors import RemoteError
@@ -37,9 +38,10 @@ async def _placement(session: Session, request: pb.DeployOptions) -> int:
 
     reply = await session.unary(rpc.Plan, v1.PlanRequest(options=request))
     counts = Counter(each.nodename for each in reply.placements)
-    grants = {each.nodename: each.resources for each in reply.placements}
-    rows = [[[node], [str(counts[node])], [grants[node]]] for node in sorted(counts)]
-    session.show(as_data(reply), lambda: render(["NODE", "INSTANCES", "RESOURCES EACH"], rows), sorted(counts))
+    grants = {each.nodename: _granted(each.resources) for each in reply.placements}
+    rows = [[[node], [str(counts[node])], grants[node]] for node in sorted(counts)]
+    heads = ["NODE", "INSTANCES", "RESOURCES EACH"]
+    session.show(as_data(reply), lambda: render(heads, rows, separate=True), sorted(counts))
     why = refusal_lines([from_wire(each) for each in reply.refusals])
     if reply.error:
         problem = Problem(
@@ -56,6 +58,16 @@ async def _placement(session: Session, request: pb.DeployOptions) -> int:
     )
     session.talk.next(again(session, ("--dry-run", f"--if-rev {reply.revision}")))
     return Exit.OK
+
+
+def _granted(text: str) -> list[str]:
+    """What one instance gets, as lines; what it does not get is left out."""
+    kinds = opened(text)
+    return [
+        line
+        for kind in sorted(kinds)
+        for line in lines({key: value for key, value in kinds[kind].items() if not is_nothing(value)})
+    ]
 
 
 async def _capacity(session: Session, request: pb.DeployOptions) -> int:

@@ -37,7 +37,7 @@ eru workload replace web.yaml --entry web --image shop:1.5 --node web1 --copy /d
 @click.option("--network-inherit", is_flag=True, help="Keep the networks and addresses of the old instance.")
 @click.option("--network", default="", metavar="NAME[=IP]", help="A network instead of the old one's.")
 @click.option("--env", multiple=True, metavar="KEY=VALUE", help="Environment; can be repeated.")
-@click.option("--user", default="root", show_default=True, help="Who it runs as.")
+@options.user
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Only instances with this label.")
 @click.option("--file", "file_", multiple=True, metavar="SRC:DST[:MODE[:UID:GID]]", help="A file to put in.")
 @click.option("--copy", multiple=True, metavar="SRC:DST", help="A file to copy from the old into the new instance.")
@@ -61,7 +61,7 @@ async def replace(session: Session, spec: str, **values: Any) -> int:
     parsed = await load(spec, values["entry"])
     for warning in parsed.warnings:
         session.talk.warn(warning)
-    request = options.message(parsed, {**values, "raw_args": ""}, None)
+    request = options.message(session, parsed, {**values, "raw_args": ""}, None)
     asked = pb.ReplaceOptions(
         deployOpt=request, networkinherit=inherit, filter_labels=pairs("--label", values["label"]), copy=copies
     )

@@ -66,13 +66,19 @@ def belongs(name: str, app: str, entry: str = "") -> bool:
 
 async def ids(session: Session, words: Sequence[str]) -> list[str]:
     """Full ids in the order of the words, without repeats. Raises Problem."""
+    return list(await named(session, words))
+
+
+async def named(session: Session, words: Sequence[str]) -> dict[str, str]:
+    """Full id -> name in the order of the words; the name of what was given as a full id is "". Raises Problem."""
     directory = Directory(session)
-    out: dict[str, None] = {}
+    out: dict[str, str] = {}
     for word in words:
-        out[word if is_full_id(word) else (await one(directory, word)).id] = None
+        found = pb.Workload(id=word) if is_full_id(word) else await one(directory, word)
+        out.setdefault(found.id, found.name)
     if not out:
         raise usage("no workload is named", hint="give ids, prefixes of ids, or names; `eru workload list` shows them")
-    return list(out)
+    return out
 
 
 async def one(directory: Directory, word: str) -> pb.Workload:

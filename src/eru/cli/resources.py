@@ -49,6 +49,13 @@ def lines(values: dict[str, Any], only: dict[str, Any] | None = None, *, skip_nu
     return out
 
 
+def is_nothing(value: Any) -> bool:
+    """Whether there is nothing to tell: null, 0, "", and containers of only that."""
+    if isinstance(value, dict):
+        return all(is_nothing(each) for each in value.values())
+    return not value if not isinstance(value, list) else all(is_nothing(each) for each in value)
+
+
 def node_lines(capacity: dict[str, Any], usage_: dict[str, Any]) -> list[str]:
     """Capacity and usage of one resource kind on a node."""
     return ["Capacity:", *lines(capacity), DASHES, "Usage:", *lines(usage_, capacity, skip_null=True)]

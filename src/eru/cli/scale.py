@@ -70,7 +70,7 @@ async def scale(session: Session, app: str, entry: str, count: int, spec: str, *
     values |= {"entry": entry, "count": count - len(there)}
     options.require(values, "pod", "image")
     options.check(values)
-    request = options.message(parsed, values, options.spec_bags(parsed, values))
+    request = options.message(session, parsed, values, options.spec_bags(parsed, values))
     if values["dry_run"]:
         from eru.cli import plan
 

@@ -15,15 +15,16 @@ def pods(found: Sequence[pb.Pod]) -> str:
 
 
 def _kinds(texts: Iterable[str]) -> list[str]:
-    """Every resource kind that any of them has, sorted."""
-    return sorted({kind for text in texts for kind in resources.opened(text)})
+    """Every resource kind that any of them has something of, sorted."""
+    opened = [resources.opened(text) for text in texts]
+    return sorted({kind for each in opened for kind, values in each.items() if not resources.is_nothing(values)})
 
 
 def nodes(found: Sequence[pb.Node], *, info: bool = False) -> str:
     """One table for all; "" for none."""
     if not found:
         return ""
-    kinds = _kinds(node.resource_usage for node in found) or _kinds(node.resource_capacity for node in found)
+    kinds = _kinds(text for node in found for text in (node.resource_capacity, node.resource_usage))
     heads = ["NAME", "ENDPOINT", "STATUS", *kinds, *(["INFO"] if info else [])]
     return render(heads, [_node(node, kinds, info=info) for node in found], separate=True)
 
