@@ -2,7 +2,8 @@
 
 Each has its own data root, socket and containerd, and listens on a Unix
 socket and on TLS with a certificate authority of its own. They share the
-machine's network: containers there use the networks `none` and `host`.
+machine's network, and have each a bridge of their own without any address
+translation: containers there mostly use the networks `none` and `host`.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class ExtraDocker:
         self.certificates = certificates or make_certificates()
         self.socket = base / "docker.sock"
         self.port = free_port()
+        self.bridge = f"erud{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         if len(str(self.socket)) > 100:
             raise RuntimeError(f"{self.socket} is too long for a socket's path, use a shorter base")
@@ -100,6 +102,7 @@ class ExtraDocker:
             ("key.pem", self.certificates.server_key),
         ):
             (self.base / name).write_text(text)
+        self._make_bridge()
         for stale in (self.base / "docker.pid", self.base / "exec" / "containerd" / "containerd.pid"):
             stale.unlink(missing_ok=True)
         with (self.base / "log").open("ab") as out:
@@ -131,9 +134,21 @@ class ExtraDocker:
             *("-H", self.unix_endpoint, "-H", self.tls_endpoint, "--tlsverify"),
             *("--tlscacert", str(self.base / "ca.pem")),
             *("--tlscert", str(self.base / "cert.pem"), "--tlskey", str(self.base / "key.pem")),
-            *("--bridge", "none", "--iptables=false", "--ip-masq=false"),
+            # A bridge of its own: with none at all, dockerd would delete the machine's docker0.
+            *("--bridge", self.bridge, "--iptables=false", "--ip-masq=false"),
             *("--live-restore", "--log-level", "warn"),
         ]
+
+    def _make_bridge(self) -> None:
+        if Path("/sys/class/net", self.bridge).exists():
+            return
+        subnet = f"10.{200 + self.port // 256 % 50}.{self.port % 256}"
+        for command in (
+            ["ip", "link", "add", self.bridge, "type", "bridge"],
+            ["ip", "addr", "add", f"{subnet}.1/24", "dev", self.bridge],
+            ["ip", "link", "set", self.bridge, "up"],
+        ):
+            subprocess.run(command, check=True, capture_output=True, env={"PATH": os.environ.get("PATH", "") + SBIN})
 
     def _answers(self) -> bool:
         return ask(self.socket, "GET", "/_ping")[0] == 200
@@ -174,6 +189,8 @@ class ExtraDocker:
                 for row in json.loads(data):
                     ask(self.socket, "DELETE", f"/containers/{row['Id']}?force=1&v=1")
         self.stop()
+        command = ["ip", "link", "del", self.bridge]
+        subprocess.run(command, check=False, capture_output=True, env={"PATH": os.environ.get("PATH", "") + SBIN})
         netns = self.base / "exec" / "netns"
         for mount in [*netns.glob("*")] if netns.exists() else []:
             subprocess.run(["umount", "-l", str(mount)], check=False, capture_output=True)
