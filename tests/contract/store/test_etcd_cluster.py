@@ -155,12 +155,33 @@ async def test_a_member_that_hangs_is_left_for_another(cluster: EtcdCluster) -> 
     await store.close()
 
 
+async def test_a_watch_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
+    with EtcdCluster(tmp_path) as cluster:
+        store = await EtcdStore.open(EtcdSettings(cluster.endpoints), WORLD)
+        watch = await store.watch("/", 2)
+        batches = aiter(watch)
+        for number in range(2):
+            await store.txn([], [Put("/k", b"%d" % (2 * number))])
+            async with asyncio.timeout(20):
+                first = await anext(batches)
+            waiting = asyncio.ensure_future(anext(batches))
+            await asyncio.sleep(0.05)
+            cluster.kill(0)
+            cluster.start(0)
+            await store.txn([], [Put("/k", b"%d" % (2 * number + 1))])
+            async with asyncio.timeout(20):
+                second = await waiting
+            told = [event.item.value for batch in (first, second) for event in batch.events]
+            assert told == [b"%d" % (2 * number), b"%d" % (2 * number + 1)]
+        await store.close()
+
+
 async def test_nothing_sent_is_never_called_unknown(tmp_path: Path) -> None:
     ports = [free_port(), free_port()]
     settings = EtcdSettings(tuple(f"127.0.0.1:{port}" for port in ports), request_timeout_s=0.5)
     with pytest.raises(StoreUnavailable) as caught:
         await EtcdStore.open(settings, WORLD)
-    assert all(f"127.0.0.1:{port}" in str(caught.value) for port in ports)
+    assert all(f"127.0.0.1:{port}: Connection refused" in str(caught.value) for port in ports)
     store = EtcdStore(settings, WORLD)
     with pytest.raises(StoreUnavailable):
         await store.txn([], [Put("/k", b"")])

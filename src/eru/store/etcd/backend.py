@@ -131,7 +131,7 @@ class EtcdStore:
                 self._endpoints.check_open()
                 trouble.setdefault("last", str(error))
                 await clock.sleep(min(0.1, left_s))
-        raise self._endpoints.unavailable(trouble)
+        raise await self._endpoints.unavailable(trouble)
 
     async def revoke(self, lease: int) -> None:
         try:

@@ -31,6 +31,8 @@ ROUND_WAIT_S = 0.05  # first pause after all members failed
 ROUND_WAIT_MOST_S = 0.5
 TRY_PART = 0.4  # of the request timeout, for one try of a call that may be repeated
 LOGIN_TRIES = 2
+NO_CONNECTION = "no connection"
+WHY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,15 @@ class Member:
                 response_deserializer=method.answer.FromString,
             )
         return prepared
+
+    async def why(self) -> str:
+        """Why there is no connection: gRPC tells it only to those who try to use it."""
+        try:
+            await self.call(RANGE)(pb.RangeRequest(key=b"\0", limit=1, keys_only=True), timeout=WHY_S)
+        except AioRpcError as error:
+            if judge(error) is Failure.NOT_DONE:
+                return brief(error)
+        return NO_CONNECTION
 
     async def connected(self, timeout_s: float) -> bool:
         """Wait for a connection; False when there is none in time or the last try failed."""
@@ -147,15 +158,19 @@ class Endpoints:
                 await self._failed(member, trouble, rounds)
             else:
                 return answer
-        raise self.unavailable(trouble)
+        raise await self.unavailable(trouble)
 
     def check_open(self) -> None:
         """Raises StoreUnavailable after `close`."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
 
-    def unavailable(self, trouble: dict[str, str]) -> StoreUnavailable:
+    async def unavailable(self, trouble: dict[str, str]) -> StoreUnavailable:
         """What to raise when no member helped; says why for each that was tried."""
+        silent = [member for member in self._members if trouble.get(member.name) == NO_CONNECTION]
+        if not self._closed:
+            reasons_found = await asyncio.gather(*(member.why() for member in silent))
+            trouble |= {member.name: why for member, why in zip(silent, reasons_found, strict=True)}
         reasons = "; ".join(f"{name}: {why}" for name, why in sorted(trouble.items()))
         return StoreUnavailable(
             f"no etcd member answered in {self.settings.request_timeout_s:g} s (endpoints {self.names}"
@@ -181,7 +196,7 @@ class Endpoints:
             self._current = (self._current + 1) % len(self._members)
 
     async def _failed(self, member: Member, trouble: dict[str, str], rounds: Backoff) -> None:
-        trouble.setdefault(member.name, "no connection")
+        trouble.setdefault(member.name, NO_CONNECTION)
         self.leave(member)
         if len(trouble) == len(set(self._members_names())):
             await rounds.wait()
@@ -209,9 +224,9 @@ class Endpoints:
                 if judge(error) is Failure.FINAL:
                     raise explain(error, self.names) from error
                 trouble[member.name] = brief(error)
-            trouble.setdefault(member.name, "no connection")
+            trouble.setdefault(member.name, NO_CONNECTION)
             self.leave(member)
-        raise self.unavailable(trouble)
+        raise await self.unavailable(trouble)
 
 
 def metadata(token: str) -> Sequence[tuple[str, str]]:

@@ -25,7 +25,12 @@ class Failure(enum.Enum):
 
 
 # gRPC reports this when it found no connection to send the call on.
-_NOT_SENT = ("failed to connect to all addresses", "connections to all backends failing", "DNS resolution failed")
+_NOT_SENT = (
+    "failed to connect to all addresses",
+    "connections to all backends failing",
+    "errors resolving",
+    "DNS resolution",
+)
 # etcd answers these before it proposes anything to the cluster.
 _NOT_PROPOSED = ("etcdserver: no leader", "etcdserver: too many requests", "raft proposal dropped")
 _LOGIN = ("invalid auth token", "auth: revision in header is old", "revision of auth store is old")
@@ -82,6 +87,8 @@ def explain(error: AioRpcError, names: str) -> StoreError | ValueError:
         return StoreError(f"etcd at {names} refused the user name or password")
     if error.code() is grpc.StatusCode.PERMISSION_DENIED:
         return StoreError(f"etcd at {names} does not permit this: give the user a role on the configured prefix")
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return StoreError(f"what answers at {names} does not speak etcd's v3 protocol ({details}): check the endpoints")
     return StoreError(f"etcd at {names}: {details}")
 
 
@@ -92,5 +99,8 @@ def brief(error: AioRpcError | TimeoutError) -> str:
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "no answer in time"
     details = error.details() or error.code().name
-    found = re.search(r"(Connection refused|CERTIFICATE_VERIFY_FAILED[^;:]*|Ssl handshake failed|no leader)", details)
+    found = re.search(
+        r"(Connection refused|CERTIFICATE_VERIFY_FAILED[^;:]*|Ssl handshake failed|no leader|lookup failed for[^\]]*)",
+        details,
+    )
     return found.group(1) if found else details[:160]
