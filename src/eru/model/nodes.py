@@ -69,7 +69,10 @@ class Heartbeat(Stored):
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine says of its machine. Sizes in bytes."""
+    """What an engine says of its machine. Sizes in bytes.
+
+    `nodename` is filled in by the core before resource kinds see it.
+    """
 
     type: str
     id: str = ""
@@ -78,3 +81,4 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     storage: int = 0
     resources: dict[str, bytes] = {}
     version: str = ""
+    nodename: str = ""
