@@ -166,6 +166,9 @@ class Agent:
 
     # Follower of the watcher.
 
+    def created(self, workload: Workload) -> None:
+        self.logs.created(workload)
+
     def started(self, workload: Workload, fresh: bool) -> None:
         self.logs.started(workload, fresh)
         self.metrics.started(workload)

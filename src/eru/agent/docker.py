@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -22,7 +21,7 @@ from eru.model.errors import EngineError, EngineRefused, EngineUnreachable
 FRAME = struct.Struct(">BxxxL")
 HEAD_MAX = 64 << 10  # bytes of an answer's head
 LINE_MAX = 16 << 20  # bytes of one kept line put together from its parts
-EVENTS = ["start", "die", "destroy", "pause", "unpause", "connect", "disconnect"]
+EVENTS = ["create", "start", "die", "destroy", "pause", "unpause", "connect", "disconnect"]
 
 
 class _State(msgspec.Struct, rename="pascal"):
@@ -166,17 +165,16 @@ class DockerRuntime:
             raise
         return connection
 
-    async def history(self, id: str, *, tty: bool, since_ns: int, until_ns: int = 0) -> AsyncIterator[PastLine]:
+    async def history(self, id: str, *, tty: bool, since_ns: int) -> AsyncIterator[list[PastLine]]:
         await self.http.negotiate()
         query = {"stdout": "1", "stderr": "1", "timestamps": "1", "since": _stamp(since_ns)}
-        if until_ns:
-            query["until"] = _stamp(until_ns)
-        async with (
-            self.http.stream("GET", f"/containers/{id}/logs", query) as chunks,
-            aclosing(_entries(chunks, tty)) as entries,
-        ):
-            async for line in _lines(entries):
-                yield line
+        parser = HistoryParser(tty)
+        async with self.http.stream("GET", f"/containers/{id}/logs", query) as chunks:
+            async for chunk in chunks:
+                if lines := parser.feed(chunk):
+                    yield lines
+        if lines := parser.rest():
+            yield lines
 
     def _decoded(self, decoder: msgspec.json.Decoder[Any], raw: bytes) -> Any:
         try:
@@ -304,6 +302,8 @@ class _Exec:
 
 def parse_time_ns(text: str) -> int:
     """Nanoseconds since the epoch of Docker's RFC 3339 text; 0 for `never`."""
+    if len(text) == 30 and text[29] == "Z":  # the form of nearly every kept line
+        return _seconds(text[:19] + "+00:00") * 1_000_000_000 + int(text[20:29])
     stem, _, tail = text.partition(".")
     digits = tail.rstrip("Zz")
     offset = ""
@@ -343,40 +343,58 @@ def _event(line: bytes, labels: Mapping[str, str]) -> EngineEvent | None:
         return None  # an event of another shape says nothing to us
 
 
-async def _entries(chunks: AsyncIterator[bytes], tty: bool) -> AsyncGenerator[tuple[int, bytes], None]:
-    """(stream, entry) per kept entry; a tty log has no frames, so its entries are lines."""
-    rest = b""
-    async for chunk in chunks:
-        rest += chunk
-        if tty:
-            *lines, rest = rest.split(b"\n")
-            for line in lines:
-                yield 1, line + b"\n"
-            continue
-        at = 0
-        while len(rest) - at >= FRAME.size:
-            kind, size = FRAME.unpack_from(rest, at)
-            if len(rest) - at - FRAME.size < size:
+class HistoryParser:
+    """Kept output with timestamps, back into lines.
+
+    Docker keeps a long line in several entries, all but the last without a
+    newline; each entry has its own timestamp. A tty's log has no frames.
+    """
+
+    def __init__(self, tty: bool) -> None:
+        self._tty = tty
+        self._rest = b""
+        self._open: dict[int, tuple[int, list[bytes], int]] = {}
+
+    def feed(self, chunk: bytes) -> list[PastLine]:
+        """The lines completed by these bytes."""
+        data = self._rest + chunk if self._rest else chunk
+        out: list[PastLine] = []
+        if self._tty:
+            *entries, self._rest = data.split(b"\n")
+            for entry in entries:
+                self._entry(1, entry + b"\n", out)
+            return out
+        at, end = 0, len(data)
+        while end - at >= 8:
+            kind, size = FRAME.unpack_from(data, at)
+            begin = at + 8
+            if end - begin < size:
                 break
-            yield kind, rest[at + FRAME.size : at + FRAME.size + size]
-            at += FRAME.size + size
-        rest = rest[at:]
-    if tty and rest:
-        yield 1, rest
+            at = begin + size
+            self._entry(kind, data[begin:at], out)
+        self._rest = data[at:]
+        return out
 
+    def rest(self) -> list[PastLine]:
+        """Lines that were never ended."""
+        out: list[PastLine] = []
+        if self._tty and self._rest:
+            self._entry(1, self._rest, out)
+        for stream, (time_ns, parts, _) in self._open.items():
+            out.append(PastLine(stream, time_ns, b"".join(parts)))
+        self._open = {}
+        return out
 
-async def _lines(entries: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[PastLine]:
-    """Lines of entries: Docker keeps long lines in several entries, all but the last without newline."""
-    open_parts: dict[int, tuple[int, list[bytes], int]] = {}
-    async for stream, entry in entries:
+    def _entry(self, stream: int, entry: bytes, out: list[PastLine]) -> None:
         stamp, _, data = entry.partition(b" ")
         time_ns = parse_time_ns(stamp.decode("ascii", "replace"))
-        first_ns, parts, size = open_parts.pop(stream, (time_ns, [], 0))
+        if data.endswith(b"\n") and not self._open:
+            out.append(PastLine(stream, time_ns, data))
+            return
+        first_ns, parts, size = self._open.pop(stream, (time_ns, [], 0))
         parts.append(data)
         size += len(data)
         if data.endswith(b"\n") or size > LINE_MAX:
-            yield PastLine(stream, time_ns, b"".join(parts))
+            out.append(PastLine(stream, time_ns, b"".join(parts)))
         else:
-            open_parts[stream] = (first_ns, parts, size)
-    for stream, (first_ns, parts, _) in open_parts.items():
-        yield PastLine(stream, first_ns, b"".join(parts))
+            self._open[stream] = (first_ns, parts, size)

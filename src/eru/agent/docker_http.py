@@ -20,7 +20,8 @@ import msgspec
 from eru.agent.settings import TlsSettings
 from eru.model.errors import EngineMissing, EngineRefused, EngineUnreachable, InvalidInput
 
-READ_LIMIT = 1 << 20  # bytes buffered per connection
+READ_LIMIT = 256 << 10  # bytes buffered per connection
+READ_SIZE = 128 << 10
 IDLE_MAX = 4  # kept-open connections
 BODY_MAX = 64 << 20  # bytes of one answer held in memory
 _NEWEST = (1, 47)
@@ -62,25 +63,63 @@ async def read_head(reader: asyncio.StreamReader) -> Head:
     return parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
 
 
+class Dechunker:
+    """Takes HTTP chunk framing off. Docker makes one chunk per log line, so this must not wait per chunk."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._left = 0  # bytes of the present chunk still to come, with its line end
+        self._last = False
+        self.ended = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload in these bytes. Raises ValueError for broken framing."""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        out = []
+        at, end = 0, len(data)
+        while at < end and not self.ended:
+            if self._left:
+                take = min(self._left, end - at)
+                # the last two bytes of a chunk are its line end, not payload
+                payload = min(take, max(self._left - 2, 0))
+                if payload:
+                    out.append(data[at : at + payload])
+                at += take
+                self._left -= take
+                continue
+            line_end = data.find(b"\r\n", at)
+            if line_end < 0:
+                self._rest = data[at:]
+                if len(self._rest) > 1024:
+                    raise ValueError("endless chunk head")
+                break
+            line, at = data[at:line_end], line_end + 2
+            if self._last:
+                self.ended = not line  # after the trailers
+                continue
+            size = int(line.split(b";")[0], 16)
+            self._left = size + 2 if size else 0
+            self._last = not size
+        return b"".join(out)
+
+
 async def body_chunks(reader: asyncio.StreamReader, head: Head) -> AsyncIterator[bytes]:
     """The body's bytes as they come, whatever its framing."""
     if "chunked" in head.headers.get("transfer-encoding", "").lower():
-        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-            while size:
-                part = await reader.read(min(size, READ_LIMIT))
-                if not part:
-                    raise asyncio.IncompleteReadError(b"", size)
-                size -= len(part)
-                yield part
-            await reader.readexactly(2)
-        while (await reader.readuntil(b"\r\n")) != b"\r\n":
-            pass  # trailers
+        dechunker = Dechunker()
+        while not dechunker.ended:
+            raw = await reader.read(READ_SIZE)
+            if not raw:
+                raise asyncio.IncompleteReadError(b"", None)
+            if payload := dechunker.feed(raw):
+                yield payload
         return
     left = int(head.headers["content-length"]) if "content-length" in head.headers else -1
     if head.status in (204, 304):
         left = 0
     while left:
-        part = await reader.read(min(left, READ_LIMIT) if left > 0 else READ_LIMIT)
+        part = await reader.read(min(left, READ_SIZE) if left > 0 else READ_SIZE)
         if not part:
             if left > 0:
                 raise asyncio.IncompleteReadError(b"", left)

@@ -177,7 +177,7 @@ class Reporter:
         refused.pause_s = min(refused.pause_s * 2, REFUSED_MOST_S)
         if refused.pause_s > 2.0:  # a core that has not recorded a fresh deploy yet is no trouble
             self._notices.trouble(
-                f"report {status.id}",
+                "refused",
                 "core refuses the status of a workload, it is offered again later",
                 workload=status.id[:12],
                 app=status.appname,

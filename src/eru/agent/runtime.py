@@ -69,5 +69,5 @@ class LogSource(Protocol):
     async def attach(self, id: str, feed: Feed) -> Attachment:
         """Output from now on: frames of 8 bytes head and payload, or bare bytes of a tty."""
 
-    def history(self, id: str, *, tty: bool, since_ns: int, until_ns: int = 0) -> AsyncIterator[PastLine]:
-        """Kept lines, oldest first, both streams. Raises EngineRefused if none are kept."""
+    def history(self, id: str, *, tty: bool, since_ns: int) -> AsyncIterator[list[PastLine]]:
+        """Kept lines in batches, oldest first, both streams. Raises EngineRefused if none are kept."""

@@ -34,6 +34,9 @@ _log = structlog.get_logger(__name__)
 class Follower(Protocol):
     """Whoever acts on what happens to workloads; called on the event loop, must not wait."""
 
+    def created(self, workload: Workload) -> None:
+        """It exists and was never started."""
+
     def started(self, workload: Workload, fresh: bool) -> None:
         """A run of a workload was seen. `fresh`: it began while the agent was looking."""
 
@@ -189,7 +192,7 @@ class Watcher:
                 self._stop(known)
         elif event.action == "destroy":
             self._drop(event.id)
-        elif event.action == "start" or (event.action == "network" and known is not None):
+        elif event.action in ("create", "start") or (event.action == "network" and known is not None):
             await self.refresh(event.id)
         if event.time_ns:
             self.last_seen = max(self.last_seen, event.time_ns / 1e9)
@@ -212,6 +215,8 @@ class Watcher:
             self.workloads[found.id] = workload
             if workload.running:
                 self._follower.started(workload, fresh=self._is_fresh(workload))
+            elif not workload.started_at:
+                self._follower.created(workload)
             else:
                 self._follower.stopped(workload, missed_run=self._is_fresh(workload))
         elif known.running and not workload.running:

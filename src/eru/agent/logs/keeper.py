@@ -46,22 +46,38 @@ class LogKeeper:
         self._line_max = line_max
         self._in_container = in_container
         self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
+        self._prepared: dict[str, Pump] = {}
         self._owner = TaskOwner("logs")
         self.counts = PumpCounts()
 
     def __len__(self) -> int:
         return len(self._pumps)
 
+    def created(self, workload: Workload) -> None:
+        """Attach before the start, so that the first line is live already."""
+        if workload.id not in self._pumps:
+            pump = self._pump(workload)
+            self._prepared[workload.id] = pump
+            self._launch(workload.id, pump, True, None)
+
     def started(self, workload: Workload, fresh: bool) -> None:
         """Carry the output of this run, after what is left of the run before."""
+        prepared = self._prepared.pop(workload.id, None)
+        if prepared is not None and workload.id in self._pumps:
+            prepared.readdressed(workload)
+            prepared.began()
+            return
         before = self._pumps.get(workload.id)
         if before is not None:
             before[0].stopped()
         pump = self._pump(workload)
+        pump.began()
         self._launch(workload.id, pump, fresh, before)
 
     def stopped(self, workload: Workload, missed_run: bool) -> None:
         """No more output; `missed_run`: a whole run was over before anybody looked."""
+        if (prepared := self._prepared.pop(workload.id, None)) is not None:
+            prepared.readdressed(workload)
         entry = self._pumps.get(workload.id)
         if entry is not None:
             entry[0].stopped()
@@ -73,10 +89,11 @@ class LogKeeper:
     def changed(self, workload: Workload) -> None:
         """Addresses are part of the records."""
         if (entry := self._pumps.get(workload.id)) is not None:
-            entry[0].readdressed()
+            entry[0].readdressed(workload)
 
     def gone(self, workload: Workload) -> None:
         """The engine has forgotten it: hand on what is there, then forget the cursor."""
+        self._prepared.pop(workload.id, None)
         entry = self._pumps.get(workload.id)
         if entry is not None:
             pump, task = entry

@@ -9,6 +9,8 @@ lines being lost.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -21,7 +23,7 @@ from eru.agent.logs.frames import Demultiplexer, LineBuffer
 from eru.agent.logs.hub import Hub
 from eru.agent.logs.lanes import Lane
 from eru.agent.logs.records import STDERR, STDOUT, RecordMaker, split_point, stamp
-from eru.agent.logs.replay import Anchor, AnchorSearch, normal, overlap
+from eru.agent.logs.replay import Anchor, AnchorSearch, Joiner, already_known, live_lines, normal
 from eru.agent.notices import Notices
 from eru.agent.runtime import Attachment, LogSource, PastLine
 from eru.agent.workloads import Workload
@@ -33,10 +35,10 @@ EARLY_HIGH = 256 << 10  # live bytes held while the past is joined
 CAUGHT_UP_BELOW = 32 << 10  # a read of fewer bytes means that nothing older waits
 JOIN_WAIT_S = 0.15  # for live bytes when kept lines overlap the attach
 JOIN_TRIES = 3
-JOIN_LINES_MAX = 20_000  # kept lines around the attach that are compared
+KNOWN_MAX = 1000  # kept lines handed on that may still arrive live
+JOIN_RETRY_S = 0.02  # first pause for an engine that keeps lines later than it delivers them
 LAST_BYTES_S = 2.0  # between the end of a workload and the end of its attach
 BEFORE_START_NS = 2_000_000_000  # an engine notes the start a little after the first line
-PAST_BATCH = 500
 
 _log = structlog.get_logger(__name__)
 
@@ -86,25 +88,35 @@ class Pump:
         self._attachment: Attachment | None = None
         self._early: list[bytes] | None = []
         self._early_bytes = 0
-        self._arrived = asyncio.Event()
+        self._news = asyncio.Event()
         self._ended: asyncio.Future[Exception | None] | None = None
         self._paused_by: Lane | None = None
         self._lane_free = asyncio.Event()
         self._stop = asyncio.Event()
+        self._begun = asyncio.Event()
         self._over = asyncio.Event()  # the workload has stopped, or the attach has ended
         self._caught_up_ns = world.clock.now_ns()
         self._order = 0
+        self._skip: dict[int, int] = {}  # stream -> live lines that are known already
+        self._fresh = False
 
     # What the watcher tells.
+
+    def began(self) -> None:
+        """The workload this pump was prepared for runs now."""
+        self._begun.set()
 
     def stopped(self) -> None:
         """The workload has ended: hand on the rest, then end."""
         self._stop.set()
         self._over.set()
+        self._begun.set()
+        self._news.set()
 
-    def readdressed(self) -> None:
-        """The workload's addresses have changed."""
-        self._records.refresh(self._workload)
+    def readdressed(self, workload: Workload) -> None:
+        """The workload's addresses have changed, or it has only now been seen running."""
+        self._workload = workload
+        self._records.refresh(workload)
 
     def continue_from(self, before: Pump) -> None:
         """Take over the place that the run before has reached, also what its lane still holds."""
@@ -122,7 +134,7 @@ class Pump:
             return
         self._early.append(data)
         self._early_bytes += len(data)
-        self._arrived.set()
+        self._news.set()
         if self._early_bytes > EARLY_HIGH and self._attachment is not None:
             self._attachment.pause()
 
@@ -130,6 +142,7 @@ class Pump:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(error)
             self._over.set()
+            self._news.set()
 
     # What the lane tells (Source).
 
@@ -140,9 +153,11 @@ class Pump:
             self._attachment.resume()
 
     async def run(self, fresh: bool) -> None:
-        """`fresh`: the agent saw this run begin, so all of its output is wanted."""
-        if self._place is None and fresh:
-            self._begin_at(max(int(self._workload.started_at * 1e9) - BEFORE_START_NS, 1))
+        """`fresh`: the agent saw this run begin, so all of its output is wanted.
+
+        Attaches at once and waits with the output until `began` or `stopped`.
+        """
+        self._fresh = fresh
         backoff = Backoff(self._world, first_s=0.05, most_s=2.0)
         try:
             while not self._stop.is_set():
@@ -167,7 +182,7 @@ class Pump:
     async def _attached(self) -> bool:
         """One attach from its beginning to its end; True when the workload's output is complete."""
         self._early, self._early_bytes = [], 0
-        self._arrived.clear()
+        self._news.clear()
         if not self._stop.is_set():
             self._over.clear()
         self._frames = Demultiplexer(self._workload.tty)
@@ -175,15 +190,17 @@ class Pump:
         self._ended = asyncio.get_running_loop().create_future()
         asked_ns = self._world.clock.now_ns()
         self._attachment = await self._source.attach(self._workload.id, self)
-        attached_ns = self._world.clock.now_ns()
         self._counts.attaches += 1
+        await self._begun.wait()
+        if self._place is None and self._fresh:
+            self._begin_at(max(int(self._workload.started_at * 1e9) - BEFORE_START_NS, 1))
         self._notices.over("attach", "output of workloads can be read again")
         if self._route.discards:
             self._place = None  # readers of the live stream get no past
         elif self._place is None:
             self._begin_at(asked_ns)
         else:
-            await self._join(asked_ns, attached_ns)
+            await self._join(asked_ns)
         self._go_live()
         await self._until_end()
         assert self._ended is not None
@@ -273,7 +290,11 @@ class Pump:
                 buffer.feed(rest)
 
     def _emit(self, stream: int, lines: bytes, when: bytes, now_ns: int) -> None:
+        if stream in self._skip:
+            lines = self._without_known(stream, lines)
         count = lines.count(b"\n")
+        if not count:
+            return
         self._counts.lines += count
         self._counts.bytes += len(lines)
         wanted = self._hub.wanted(self._workload.app)
@@ -281,6 +302,16 @@ class Pump:
             return
         records = self._records.block(stream, lines, when)
         self._hand_on(stream, records, count, tail_of(normal(lines)), now_ns, wanted)
+
+    def _without_known(self, stream: int, lines: bytes) -> bytes:
+        """Live lines that were handed on from the kept log before."""
+        at = 0
+        while self._skip[stream] and at < len(lines):
+            at = lines.find(b"\n", at) + 1
+            self._skip[stream] -= 1
+        if not self._skip[stream]:
+            del self._skip[stream]
+        return lines[at:]
 
     def _emit_piece(self, stream: int, data: bytes, when: bytes, now_ns: int) -> None:
         self._counts.split += 1
@@ -317,126 +348,129 @@ class Pump:
 
     # Past output.
 
-    async def _join(self, asked_ns: int, attached_ns: int) -> None:
-        """Hand on what was kept since the cursor, then find where the live bytes begin in it."""
+    async def _join(self, asked_ns: int) -> None:
+        """Hand on what was kept since the place, up to where the live bytes begin in it.
+
+        An engine answers an attach a moment before it really listens, so the
+        first live bytes, whenever they come, are looked up in the kept log:
+        only that proves that nothing lies between.
+        """
         try:
             anchor = await self._anchor()
-            around = await self._replay(anchor, asked_ns)
-            for attempt in range(JOIN_TRIES):
-                if not self._early and (not around or attempt):
-                    break
-                if not self._early:
-                    await self._wait_for_live()
-                    continue
-                if self._meet(around, attached_ns):
-                    return
-                await self._world.clock.sleep(0.02 * 4**attempt)
-                around = await self._lines_after(anchor, asked_ns)
-            if self._early and self._early_bytes:
-                self._counts.unjoined += 1
-            await self._hand_on_past(around)
+            known: list[PastLine] = []
+            if await self._past_before(anchor, asked_ns):
+                await self._first_news(JOIN_WAIT_S)
+            if not self._early:
+                known = await self._all_past(anchor)
+                await self._first_news(None)
+            if self._stop.is_set() and self._ended is not None and not self._ended.done():
+                await asyncio.wait({self._ended}, timeout=LAST_BYTES_S)
+            if self._early:
+                await self._meet(anchor, asked_ns, known)
+            else:
+                await self._all_past(anchor)
         except EngineUnreachable:
             raise
         except EngineError as error:
             self._notices.trouble(
-                f"history {self._workload.id}",
+                "history",
                 "kept output cannot be read, lines printed while the agent did not listen are missing",
                 workload=self._workload.id[:12],
                 app=self._workload.app,
                 error=str(error),
             )
 
+    async def _past_before(self, anchor: Anchor, asked_ns: int) -> bool:
+        """Hand on new kept lines from before `asked_ns`; whether there are later ones."""
+        async with aclosing(_generator(self._past(anchor.since_ns))) as batches:
+            async for lines in batches:
+                new = [line for line in lines if anchor.is_new(line)]
+                before = [line for line in new if line.time_ns < asked_ns]
+                await self._hand_on_past(before)
+                anchor.passed(before)
+                if len(before) < len(new):
+                    return True
+        return False
+
+    async def _all_past(self, anchor: Anchor) -> list[PastLine]:
+        """Hand on all new kept lines; returns the last ones, which may still come live."""
+        last: deque[PastLine] = deque(maxlen=KNOWN_MAX)
+        async with aclosing(_generator(self._past(anchor.since_ns))) as batches:
+            async for lines in batches:
+                new = [line for line in lines if anchor.is_new(line)]
+                await self._hand_on_past(new)
+                anchor.passed(new)
+                last.extend(new)
+        return list(last)
+
+    async def _meet(self, anchor: Anchor, asked_ns: int, known: list[PastLine]) -> None:
+        """Live bytes are there: hand on the kept lines before them, and none of theirs."""
+        for attempt in range(JOIN_TRIES + 1):
+            live = live_lines(self._early_streams())
+            skip = already_known(known, live)
+            joiner = Joiner(asked_ns, {stream: lines for stream, lines in live.items() if stream not in skip})
+            async with aclosing(_generator(self._past(anchor.since_ns))) as batches:
+                async for lines in batches:
+                    if joiner.complete:
+                        break
+                    before = joiner.feed([line for line in lines if anchor.is_new(line)])
+                    await self._hand_on_past(before)
+                    anchor.passed(before)
+            before = joiner.settle()
+            await self._hand_on_past(before)
+            anchor.passed(before)
+            if joiner.complete or attempt == JOIN_TRIES:
+                break
+            await self._world.clock.sleep(JOIN_RETRY_S * 4**attempt)
+        if not joiner.complete:
+            self._counts.unjoined += 1
+        await self._hand_on_past(joiner.rest())
+        self._skip = skip
+        for stream, missing in joiner.missing.items():
+            self._buffers[stream].feed(missing)
+
+    async def _first_news(self, timeout_s: float | None) -> None:
+        """Until live bytes arrive, the attach ends or the workload stops."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not (self._early or self._stop.is_set() or (self._ended is not None and self._ended.done())):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def _early_streams(self) -> dict[int, bytes]:
+        """What came live so far, per stream; enough of it to compare."""
+        frames = Demultiplexer(self._workload.tty)
+        parts: dict[int, list[bytes]] = {}
+        for data in self._early or []:
+            for stream, payload in frames.feed(data):
+                parts.setdefault(stream, []).append(payload)
+        return {stream: b"".join(pieces) for stream, pieces in parts.items()}
+
     async def _anchor(self) -> Anchor:
         place = self._place
         assert place is not None
         search = AnchorSearch(place)
         if any(place.tails.values()):
-            async with aclosing(_generator(self._past(min(place.since_ns, place.last_ns)))) as lines:
-                async for line in lines:
-                    search.feed(line)
+            async with aclosing(_generator(self._past(min(place.since_ns, place.last_ns)))) as batches:
+                async for lines in batches:
+                    for line in lines:
+                        search.feed(line)
         return search.anchor()
-
-    async def _replay(self, anchor: Anchor, asked_ns: int) -> list[PastLine]:
-        """Hand on kept lines from before the attach was asked for; returns those from around that moment."""
-        around: list[PastLine] = []
-        batch: list[PastLine] = []
-        async with aclosing(_generator(self._past(anchor.since_ns))) as lines:
-            async for line in lines:
-                if not anchor.is_new(line):
-                    continue
-                if line.time_ns >= asked_ns:
-                    around.append(line)
-                    if len(around) >= JOIN_LINES_MAX:
-                        break
-                    continue
-                batch.append(line)
-                if len(batch) >= PAST_BATCH:
-                    await self._hand_on_past(batch)
-                    batch = []
-        await self._hand_on_past(batch)
-        return around
-
-    async def _lines_after(self, anchor: Anchor, asked_ns: int) -> list[PastLine]:
-        found: list[PastLine] = []
-        async with aclosing(_generator(self._past(asked_ns))) as lines:
-            async for line in lines:
-                if anchor.is_new(line) and line.time_ns >= asked_ns:
-                    found.append(line)
-                    if len(found) >= JOIN_LINES_MAX:
-                        break
-        return found
-
-    def _meet(self, around: list[PastLine], attached_ns: int) -> bool:
-        """Try to find the first live bytes among the kept lines; if found, hand on what comes before."""
-        live = {STDOUT: b"", STDERR: b""}
-        frames = Demultiplexer(self._workload.tty)
-        for data in self._early or []:
-            for stream, payload in frames.feed(data):
-                live[stream] += payload
-        cuts: dict[int, int] = {}
-        for stream, seen in live.items():
-            lines = [line for line in around if line.stream == stream]
-            if not seen:
-                cuts[stream] = len(lines)
-                continue
-            met = overlap(lines, seen, attached_ns)
-            if met is None:
-                return False
-            cuts[stream] = met
-        self._join_at(around, cuts, live)
-        return True
-
-    def _join_at(self, around: list[PastLine], cuts: dict[int, int], live: dict[int, bytes]) -> None:
-        seen = {STDOUT: 0, STDERR: 0}
-        before = []
-        for line in around:
-            index = seen[line.stream]
-            seen[line.stream] += 1
-            if index < cuts[line.stream]:
-                before.append(line)
-            elif index == cuts[line.stream]:
-                # the live bytes may begin inside this line: its missing beginning is put before them
-                head = normal(live[line.stream]).partition(b"\n")[0]
-                whole = normal(line.data).rstrip(b"\n")
-                missing = whole[: whole.rfind(head)] if head else whole
-                self._buffers[line.stream].feed(missing)
-        self._past_records(before)
-
-    async def _wait_for_live(self) -> None:
-        try:
-            async with asyncio.timeout(JOIN_WAIT_S):
-                await self._arrived.wait()
-        except TimeoutError:
-            pass
 
     async def _finish_from_past(self) -> None:
         """The workload stopped while its attach was broken or before there was one."""
+        if self._place is None and self._fresh and self._workload.started_at:
+            self._begin_at(max(int(self._workload.started_at * 1e9) - BEFORE_START_NS, 1))
         if self._place is None or self._place.finished or self._route.discards:
             return
         self._open_again()
         try:
             anchor = await self._anchor()
-            await self._hand_on_past(await self._replay(anchor, self._world.clock.now_ns()))
+            async with aclosing(_generator(self._past(anchor.since_ns))) as batches:
+                async for lines in batches:
+                    await self._hand_on_past([line for line in lines if anchor.is_new(line)])
         except EngineError as error:
             _log.debug("rest of a stopped workload's output cannot be read", error=str(error))
 
@@ -446,21 +480,45 @@ class Pump:
             await self._lane_free.wait()
 
     def _past_records(self, lines: list[PastLine]) -> None:
+        """Records of kept lines; neighbours of one stream and one millisecond share a timestamp."""
+        at = 0
+        while at < len(lines):
+            first = lines[at]
+            end = at + 1
+            while end < len(lines) and lines[end].stream == first.stream and _same_ms(lines[end], first):
+                end += 1
+            last_ns = lines[end - 1].time_ns
+            self._caught_up_ns = last_ns
+            self._counts.replayed += end - at
+            when = stamp(first.time_ns / 1e9)
+            for data in self._cut(first.stream, lines[at:end], when):
+                self._emit(first.stream, data, when, last_ns)
+            at = end
+
+    def _cut(self, stream: int, lines: list[PastLine], when: bytes) -> Iterator[bytes]:
+        """Complete lines as one block, after parts of over-long ones were sent."""
+        whole: list[bytes] = []
         for line in lines:
             data = normal(line.data)
             if not data.endswith(b"\n"):
                 data += b"\n"
-            when = stamp(line.time_ns / 1e9)
-            self._caught_up_ns = line.time_ns
-            self._counts.replayed += 1
-            while len(data) > self._line_max + 1:
-                cut = split_point(data, self._line_max)
-                self._emit_piece(line.stream, data[:cut], when, line.time_ns)
-                data = data[cut:]
-            self._emit(line.stream, data, when, line.time_ns)
+            if len(data) > self._line_max + 1:
+                if whole:
+                    yield b"".join(whole)
+                    whole = []
+                while len(data) > self._line_max + 1:
+                    cut = split_point(data, self._line_max)
+                    self._emit_piece(stream, data[:cut], when, line.time_ns)
+                    data = data[cut:]
+            whole.append(data)
+        yield b"".join(whole)
 
     def _past(self, since_ns: int) -> Any:
         return self._source.history(self._workload.id, tty=self._workload.tty, since_ns=since_ns)
+
+
+def _same_ms(one: PastLine, other: PastLine) -> bool:
+    return one.time_ns // 1_000_000 == other.time_ns // 1_000_000
 
 
 async def _generator(lines: Any) -> Any:

@@ -9,6 +9,9 @@ import msgspec
 from eru.agent.logs.cursor import TAIL_MAX, Place
 from eru.agent.runtime import PastLine
 
+LOOK_LINES = 50  # live lines compared before two places count as the same
+LOOK_BYTES = 64 << 10
+
 
 class Anchor(msgspec.Struct):
     """For each stream: kept lines up to this time (nanoseconds) were handed on before."""
@@ -21,6 +24,11 @@ class Anchor(msgspec.Struct):
 
     def is_new(self, line: PastLine) -> bool:
         return line.time_ns > self.upto_ns.get(line.stream, 0)
+
+    def passed(self, lines: Sequence[PastLine]) -> None:
+        """These lines have been handed on."""
+        for line in lines:
+            self.upto_ns[line.stream] = max(self.upto_ns.get(line.stream, 0), line.time_ns)
 
 
 class AnchorSearch:
@@ -65,27 +73,99 @@ class AnchorSearch:
             best[line.stream] = line.time_ns
 
 
-def overlap(past: Sequence[PastLine], live: bytes, attached_ns: int) -> int | None:
-    """How many of the kept lines come before the first live byte; None if the two do not meet.
+def live_lines(live: dict[int, bytes]) -> dict[int, list[bytes]]:
+    """The first complete lines of what an attach has delivered; the very first may lack its beginning."""
+    found = {}
+    for stream, data in live.items():
+        head = normal(data[:LOOK_BYTES])
+        if b"\n" in head:  # an unfinished line cannot be among the kept ones yet
+            found[stream] = [part + b"\n" for part in head.split(b"\n")[:-1]][:LOOK_LINES]
+    return found
 
-    `past` are the lines of one stream around the moment `attached_ns` of the
-    attach, `live` what the attach has delivered so far, which may begin inside
-    a line. The kept line that `live` begins with counts as live.
+
+def already_known(known: Sequence[PastLine], live: dict[int, list[bytes]]) -> dict[int, int]:
+    """Streams whose live bytes begin inside `known` lines -> how many lines of them are known."""
+    skips = {}
+    for stream, first in live.items():
+        lines = [normal(line.data) for line in known if line.stream == stream]
+        for at, data in enumerate(lines):
+            after = min(len(lines) - at, len(first))
+            if data.endswith(first[0]) and lines[at + 1 : at + after] == first[1:after]:
+                skips[stream] = len(lines) - at
+                break
+    return skips
+
+
+class Joiner:
+    """Lets kept lines through until they reach what the attach has delivered.
+
+    `live`: per stream the first lines that came, see `live_lines`. Kept lines
+    from before `asked_ns`, when the attach was asked for, cannot be in it;
+    later ones are compared until the first live line is found, with the lines
+    after it. From there on the live bytes count.
     """
-    head, newline, rest = normal(live).partition(b"\n")
-    head += newline
-    best: int | None = None
-    for index, line in enumerate(past):
-        data = normal(line.data)
-        begins = data.endswith(head) if newline else head in data
-        if not begins:
-            continue
-        following = b"".join(normal(other.data) for other in past[index + 1 : index + 200])
-        if newline and not (rest.startswith(following) or following.startswith(rest)):
-            continue
-        if best is None or abs(line.time_ns - attached_ns) < abs(past[best].time_ns - attached_ns):
-            best = index
-    return best
+
+    def __init__(self, asked_ns: int, live: dict[int, list[bytes]]) -> None:
+        self._asked_ns = asked_ns
+        self._live = live
+        self._held: dict[int, list[PastLine]] = {}
+        self._met_ns = 0
+        self.missing: dict[int, bytes] = {}  # stream that has met -> beginning of its first live line
+
+    @property
+    def complete(self) -> bool:
+        """All streams that have live lines have met."""
+        return len(self.missing) == len(self._live)
+
+    def feed(self, lines: Sequence[PastLine]) -> list[PastLine]:
+        """The lines that certainly come before the live bytes."""
+        out: list[PastLine] = []
+        for line in lines:
+            if line.time_ns < self._asked_ns:
+                out.append(line)
+            elif line.stream not in self.missing:
+                self._held.setdefault(line.stream, []).append(line)
+                if line.stream in self._live:
+                    self._decide(line.stream, out, final=False)
+        return out
+
+    def settle(self) -> list[PastLine]:
+        """The kept log ended: decide with fewer lines to compare."""
+        out: list[PastLine] = []
+        for stream in self._live:
+            if stream not in self.missing:
+                self._decide(stream, out, final=True)
+        return out
+
+    def rest(self) -> list[PastLine]:
+        """What is still held and will not come live."""
+        out: list[PastLine] = []
+        for stream, lines in self._held.items():
+            if stream not in self.missing:
+                out.extend(line for line in lines if not self._met_ns or line.time_ns < self._met_ns)
+        self._held = {}
+        return out
+
+    def _decide(self, stream: int, out: list[PastLine], final: bool) -> None:
+        held, live = self._held.get(stream, []), self._live[stream]
+        for at, line in enumerate(held):
+            data = normal(line.data)
+            if not data.endswith(live[0]):
+                continue
+            after = min(len(held) - at, len(live))
+            if after < len(live) and not final:
+                out.extend(held[:at])
+                del held[:at]
+                return  # more kept lines are needed to be sure
+            if all(normal(held[at + n].data) == live[n] for n in range(1, after)):
+                self.missing[stream] = data[: len(data) - len(live[0])]
+                self._met_ns = max(self._met_ns, line.time_ns)
+                out.extend(held[:at])
+                self._held[stream] = []
+                return
+        if not final:
+            out.extend(held)
+            held.clear()
 
 
 def normal(data: bytes) -> bytes:

@@ -34,6 +34,7 @@ class _Tracked(msgspec.Struct):
     cgroup: Cgroup | None = None
     last: Sample | None = None
     figures: list[Figure] = []
+    failures: int = 0
 
 
 class MetricsKeeper:
@@ -98,15 +99,17 @@ class MetricsKeeper:
             now = read_sample(self._host, tracked.cgroup, workload.pid, self._world.clock.monotonic())
         except (OSError, ValueError, IndexError) as error:
             self.failures_total += 1
-            if workload.running:
+            tracked.failures += 1
+            if workload.running and tracked.failures > 1:  # the first may be a workload that has just ended
                 self._notices.trouble(
-                    f"metrics {workload.id}",
+                    "metrics",
                     "figures of a workload cannot be read, trying on",
                     workload=workload.id[:12],
                     app=workload.app,
                     error=str(error),
                 )
             return
+        tracked.failures = 0
         if tracked.last is not None and (made := figures(self._host, tracked.last, now)):
             tracked.figures = made
             self._push(tracked)
