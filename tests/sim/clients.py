@@ -6,10 +6,16 @@ import asyncio
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
+
+from eru.core.ops.control import ControlVerb, control
 from eru.core.ops.deploy import deploy
 from eru.core.ops.dissociate import dissociate
+from eru.core.ops.realloc import realloc
 from eru.core.ops.remove import remove
-from eru.model.deploy import DeploySpec, Entrypoint, NodeFilter, Strategy
+from eru.core.ops.replace import replace
+from eru.core.ops.run import RunRequest, run_and_wait
+from eru.model.deploy import DeploySpec, Entrypoint, NodeFilter, ReplaceSpec, Strategy
 from eru.model.errors import EruError
 from eru.store.contract import range_all
 from sim.cluster import POD, Cluster, Life
@@ -29,7 +35,15 @@ class Clients:
 
     async def run(self, requests: int, spread_s: float) -> None:
         """`requests` of them, started over `spread_s` of virtual time."""
-        verbs = [self._deploy, self._deploy, self._deploy, self._remove, self._remove, self._dissociate]
+        verbs = [
+            *[self._deploy] * 4,
+            *[self._remove] * 2,
+            self._dissociate,
+            *[self._realloc] * 2,
+            *[self._replace] * 2,
+            self._run,
+            self._control,
+        ]
         async with asyncio.TaskGroup() as group:
             for _ in range(requests):
                 group.create_task(self._one(self.chance.choice(verbs), self.chance.uniform(0, spread_s)))
@@ -118,3 +132,48 @@ class Clients:
         async with aclosing(dissociate(life.core, ids)) as results:
             async for result in results:
                 self.cluster.tell(f"{life.name} dissociated {result.id[:8]}: {result.error or 'ok'}")
+
+    async def _realloc(self, life: Life) -> None:
+        chance = self.chance
+        for id in (await self.ids())[:1]:
+            change = {
+                "cpumem": {
+                    "memory-request": chance.choice([-16, 16, 64]) << 20,
+                    "cpu-request": chance.choice([0, 0.1, -0.1]),
+                }
+            }
+            await realloc(life.core, id, change)
+            self.answers += 1
+            self.cluster.tell(f"{life.name} reallocated {id[:8]}")
+
+    async def _replace(self, life: Life) -> None:
+        ids = (await self.ids())[: self.chance.choice([0, 1, 3])]
+        spec = ReplaceSpec(deploy=self.spec(), ids=ids, network_inherit=self.chance.random() < 0.3)
+        async with aclosing(replace(life.core, spec)) as results:
+            async for result in results:
+                self.answers += 1
+                new = result.create.id[:8] if result.create else "nothing"
+                self.cluster.tell(f"{life.name} replaced {result.remove.id[:8]} by {new}: {result.error or 'ok'}")
+                if result.error is None and result.create is None:
+                    self.told.append(f"{result.remove.id} was told replaced by nothing")
+
+    async def _run(self, life: Life) -> None:
+        spec = self.spec()
+        commands = self.chance.choice([["sleep", "1"], ["sleep", "30"], ["echo", "hello"], ["sleep", "100000"]])
+        entrypoint = Entrypoint(name="job", commands=commands)
+        spec = msgspec.structs.replace(spec, app="grey", entrypoint=entrypoint, count=1, strategy=Strategy.AUTO)
+        request = RunRequest(spec=spec, asynchronous=self.chance.random() < 0.3, timeout_s=40.0)
+        said = []
+        async with aclosing(run_and_wait(life.core, request, None)) as results:
+            async for result in results:
+                said.append(type(result).__name__)
+        self.answers += 1
+        self.cluster.tell(f"{life.name} ran {commands}: {' '.join(said)}")
+
+    async def _control(self, life: Life) -> None:
+        ids = (await self.ids())[:2]
+        self.cluster.maybe_stopped.update(ids)  # a restart that is cut off in the middle is not taken up by others
+        async with aclosing(control(life.core, ids, ControlVerb.RESTART, force=False)) as results:
+            async for result in results:
+                self.answers += 1
+                self.cluster.tell(f"{life.name} restarted {result.id[:8]}: {result.error or 'ok'}")

@@ -55,6 +55,7 @@ class Cluster:
     story: list[str] = field(default_factory=list)
     lives: dict[str, Life] = field(default_factory=dict)
     dissociated: set[str] = field(default_factory=set)
+    maybe_stopped: set[str] = field(default_factory=set)
     crashes: int = 0
     faults_told: int = 0
     healing: bool = False

@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -187,7 +188,7 @@ class Committer:
             self._busy |= nodes
             self._flights += 1
             flight = self._tasks.start("commit", self._fly(batch, nodes))
-            flight.add_done_callback(lambda task, batch=batch: _crashed(task, batch))
+            flight.add_done_callback(partial(_crashed, batch))
 
     def _gather(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -373,7 +374,7 @@ class Committer:
         raise AssertionError("unreachable")
 
 
-def _crashed(task: asyncio.Task[None], batch: list[_Waiting]) -> None:
+def _crashed(batch: list[_Waiting], task: asyncio.Task[None]) -> None:
     """A flight that was cancelled, perhaps before its first step, still answers those who wait."""
     if task.cancelled():
         for waiting in batch:

@@ -26,7 +26,7 @@ from eru.core.view import NodeView, View
 from eru.lib.world import World
 from eru.model.cores import Registration
 from eru.model.errors import Compacted, EruError, NotFound, StoreError, StoreUnavailable
-from eru.model.intents import Intent
+from eru.model.intents import Intent, Verb
 from eru.model.nodes import Node, NodeResource
 from eru.model.workloads import WorkloadStatus
 from eru.resource.contract import Kind
@@ -129,9 +129,13 @@ class Fleet:
         return found.intent if found else None
 
     async def intent_gone(self, nodename: str, name: str, wait_s: float) -> bool:
-        """Wait until nothing is being done with the workload; False after `wait_s`."""
+        """Wait until nothing is being done with the workload; False after `wait_s`.
+
+        A lambda that runs does not count: it may be stopped and removed by others.
+        """
         key = self.keys.intent(nodename, name)
-        if key not in self.view.intents:
+        found = self.view.intents.get(key)
+        if found is None or (found.intent.verb is Verb.LAMBDA and not found.intent.counted):
             return True
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gone.setdefault(key, []).append(gone)

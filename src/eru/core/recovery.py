@@ -5,7 +5,7 @@ that its owner is not registered) works on it. All steps can be repeated, so a
 sweeper may itself die at any point and be swept.
 
 deploy    remove the engine object of that name, give the grant back
-lambda    let it run to its end, then remove it
+lambda    let it run to its end, for a while, then remove it
 remove    remove the engine object, then the record (or only the intent, where the engine refuses)
 replace   remove the new one, which was never recorded; the old one runs again
 realloc   give the engine what the record says; where it refuses, go back to the old grant
@@ -212,7 +212,8 @@ class Recovery:
 
     async def _lambda_runs(self, engine: Engine, held: Held) -> bool:
         intent = held.intent
-        if intent.deadline and self._core.world.clock.now() >= intent.deadline:
+        deadline = intent.deadline or intent.created_at + self._core.settings.operation_s
+        if self._core.world.clock.now() >= deadline:
             return False
         found = await self._inspect(engine, intent.id or intent.name)
         return found is not None and found.running

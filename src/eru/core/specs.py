@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from eru.core.settings import CoreSettings
 from eru.engine.contract import CreateSpec, Inspection
 from eru.model.deploy import DeploySpec, Strategy
 from eru.model.errors import InvalidInput, Refused
 from eru.model.names import check_entrypoint, check_name
-from eru.model.nodes import Resources
 from eru.model.workloads import (
     LABEL_COREID,
     LABEL_ERU,
@@ -19,6 +19,9 @@ from eru.model.workloads import (
     Meta,
     Workload,
 )
+
+if TYPE_CHECKING:
+    from eru.core.ops.instance import Instance
 
 
 def check_deploy(spec: DeploySpec, settings: CoreSettings) -> None:
@@ -37,23 +40,21 @@ def check_deploy(spec: DeploySpec, settings: CoreSettings) -> None:
         raise Refused("deploy method not support yet: DUMMY only calculates capacity")
 
 
-def create_spec(
-    spec: DeploySpec, name: str, nodename: str, sequence: int, params: Resources, identifier: str, *, ancestor: str = ""
-) -> CreateSpec:
+def create_spec(spec: DeploySpec, one: Instance, identifier: str) -> CreateSpec:
     """Everything the engine needs for one instance."""
     entrypoint = spec.entrypoint
     return CreateSpec(
-        name=name,
+        name=one.name,
         image=spec.image,
         commands=entrypoint.commands,
         env=[
             *spec.env,
             f"APP_NAME={spec.app}",
-            f"ERU_POD={spec.nodes.podname}",
-            f"ERU_NODE_NAME={nodename}",
-            f"ERU_WORKLOAD_SEQ={sequence}",
+            f"ERU_POD={one.podname}",
+            f"ERU_NODE_NAME={one.nodename}",
+            f"ERU_WORKLOAD_SEQ={one.sequence}",
         ],
-        labels=labels_of(spec, nodename, identifier),
+        labels=labels_of(spec, one.nodename, identifier),
         dir=entrypoint.dir,
         user=spec.user,
         privileged=entrypoint.privileged,
@@ -67,9 +68,9 @@ def create_spec(
         debug=spec.debug,
         lambda_=spec.lambda_,
         open_stdin=spec.open_stdin,
-        params=params,
+        params=one.params,
         raw_args=spec.raw_args,
-        ancestor=ancestor,
+        ancestor=one.ancestor,
     )
 
 
@@ -88,10 +89,8 @@ def labels_of(spec: DeploySpec, nodename: str, identifier: str) -> dict[str, str
 
 def workload_record(
     spec: DeploySpec,
+    one: Instance,
     created: CreateSpec,
-    podname: str,
-    nodename: str,
-    grant: Resources,
     seen: Inspection,
     engine_labels: Mapping[str, str],
     create_time: int,
@@ -100,15 +99,15 @@ def workload_record(
     return Workload(
         id=seen.id,
         name=created.name,
-        podname=podname,
-        nodename=nodename,
+        podname=one.podname,
+        nodename=one.nodename,
         image=spec.image,
         user=seen.user or spec.user,
         privileged=spec.entrypoint.privileged,
         env=spec.env,
         labels={**created.labels, **engine_labels},
         hook=spec.entrypoint.hook,
-        grant=grant,
+        grant=one.grant,
         engine_params=created.params,
         create_time=create_time,
     )

@@ -100,3 +100,18 @@ class DeploySpec(msgspec.Struct, frozen=True, kw_only=True):
     # Ours, not in the published message (eru.v1):
     if_revision: int = 0
     all_or_nothing: bool = False
+
+
+class ReplaceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole replace request: what the new workloads are like, and which old ones they take over from.
+
+    Without `ids`: all of the app's entrypoint (on the named nodes only, if any
+    are named). `filter_labels`: others are left alone. `copy`: path in the old
+    one -> path in the new one.
+    """
+
+    deploy: DeploySpec
+    ids: list[str] = []
+    network_inherit: bool = False
+    filter_labels: dict[str, str] = {}
+    copy: dict[str, str] = {}

@@ -15,25 +15,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from eru.core.accounts import Requests, parse_requests
-from eru.core.calls import bounded
-from eru.core.hooks import run_hooks
 from eru.core.ledger import Held, Operation
+from eru.core.ops.instance import Instance, Maker
 from eru.core.ops.remove import remove_recorded
 from eru.core.ops.reserve import Placed, Reservation, unwrapped
 from eru.core.results import stream
-from eru.core.specs import check_deploy, create_spec, published, start_commands, workload_record
-from eru.engine.contract import Created, CreateSpec, Engine
+from eru.core.specs import check_deploy
+from eru.engine.contract import Engine
 from eru.lib.tasks import shielded
 from eru.lib.undo import UndoStack
 from eru.model.deploy import DeploySpec
-from eru.model.errors import (
-    EngineMissing,
-    EngineOutcomeUnknown,
-    EruError,
-    NoCapacity,
-    OutcomeUnknown,
-    Refused,
-)
+from eru.model.errors import EruError, NoCapacity, OutcomeUnknown, Refused
 from eru.model.intents import Intent
 from eru.model.nodes import Resources
 from eru.model.results import Deployed
@@ -69,7 +61,6 @@ class Made:
 
     placed: Placed
     workload: Workload
-    engine: Engine
     result: Deployed
     held: Held | None = None  # the intent that stays after the record, if one was asked for
 
@@ -90,8 +81,10 @@ class Deploy:
     _ready: int = 0
     _everybody: asyncio.Event = field(default_factory=asyncio.Event)
     _gate: asyncio.Semaphore = field(init=False)
+    _maker: Maker = field(init=False)
 
     def __post_init__(self) -> None:
+        self._maker = Maker(self.core, self.op, self.spec)
         self._gate = asyncio.Semaphore(self.core.settings.engine_parallel_max)
 
     async def run(self) -> None:
@@ -153,67 +146,16 @@ class Deploy:
             await self._fail(one, error)
 
     async def _make(self, engine: Engine, one: Placed, undo: UndoStack) -> Made:
-        core, spec, settings = self.core, self.spec, self.core.settings
-        wanted = create_spec(spec, one.name, one.nodename, one.sequence, one.reserved.params, settings.identifier)
-        created = await shielded(self._create(engine, one, wanted, undo))
-        for file in spec.files:
-            await bounded(engine.send_file(created.id, file), settings.engine_slow_call_s, f"file {file.path}")
-        await bounded(engine.start(created.id), settings.engine_call_s, f"start of {one.name}")
-        output = await self._hooks(engine, created.id, wanted)
-        seen = await bounded(engine.inspect(created.id), settings.engine_call_s, f"inspect of {one.name}")
-        now = int(core.world.clock.now())
-        podname = spec.nodes.podname
-        workload = workload_record(spec, wanted, podname, one.nodename, one.reserved.grant, seen, created.labels, now)
-        result = Deployed(
-            podname=podname,
-            nodename=one.nodename,
-            id=seen.id,
-            name=one.name,
-            publish=published(seen.networks, spec.entrypoint.publish),
-            hook=output,
-            resources=one.reserved.grant,
+        instance = Instance(
+            one.name,
+            self.spec.nodes.podname,
+            one.nodename,
+            one.sequence,
+            one.reserved.grant,
+            one.reserved.params,
         )
-        return Made(one, workload, engine, result)
-
-    async def _create(self, engine: Engine, one: Placed, wanted: CreateSpec, undo: UndoStack) -> Created:
-        """Never given up half-way: afterwards its inverse is known, or recovery is."""
-        settings = self.core.settings
-        self.op.identity.check()
-        try:
-            created = await bounded(engine.create(wanted), settings.engine_call_s, f"create of {one.name}")
-        except EngineOutcomeUnknown:
-            self._leave(one)
-            raise
-
-        async def remove() -> None:
-            try:
-                await bounded(engine.remove(created.id, force=True), settings.engine_slow_call_s, "remove")
-            except EngineMissing:
-                return
-            except EruError:
-                self._leave(one)
-                raise
-
-        undo.push(f"create {one.name}", remove)
-        return created
-
-    async def _hooks(self, engine: Engine, id: str, wanted: CreateSpec) -> bytes:
-        commands, force = start_commands(self.spec)
-        if not commands:
-            return b""
-        workload = Workload(
-            id=id,
-            name=wanted.name,
-            podname="",
-            nodename="",
-            user=wanted.user,
-            privileged=wanted.privileged,
-            env=self.spec.env,
-        )
-        output, failure = await run_hooks(engine, workload, commands, self.core.settings, force=force)
-        if failure is not None:
-            raise failure
-        return output
+        workload, result = await self._maker.make(engine, instance, undo, lambda: self._leave(one))
+        return Made(one, workload, result)
 
     # Record.
 

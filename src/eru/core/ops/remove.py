@@ -71,8 +71,14 @@ async def remove_recorded(core: Core, op: Operation, id: str, *, force: bool) ->
     await finish_remove(core, op, held, stored, force=force)
 
 
-async def finish_remove(core: Core, op: Operation, held: Held, stored: StoredWorkload, *, force: bool) -> None:
-    """From an intent in the store to the end of it."""
+async def finish_remove(
+    core: Core, op: Operation, held: Held, stored: StoredWorkload, *, force: bool, give_up: bool = True
+) -> None:
+    """From an intent in the store to the end of it.
+
+    `give_up`: an engine that does not answer ends it, and the workload stays;
+    else recovery goes on until it is removed.
+    """
     workload = stored.workload
     try:
         op.identity.check()
@@ -86,7 +92,10 @@ async def finish_remove(core: Core, op: Operation, held: Held, stored: StoredWor
             await release_hold(core, op, held)
         raise
     except (EngineUnreachable, NotSupported, NotFound, LeaseLost):
-        await release_hold(core, op, held)
+        if give_up:
+            await release_hold(core, op, held)
+        else:
+            op.left_behind = True
         raise
     except BaseException:
         op.left_behind = True  # done or not: recovery finishes it
@@ -110,6 +119,8 @@ async def hold(core: Core, op: Operation, id: str, verb: Verb, **note: object) -
         stored = (await core.workloads([id]))[0]
         workload = stored.workload
         try:
+            if verb is Verb.REMOVE and (lambda_ := await _lambda_of(core, stored)) is not None:
+                return await core.ledger.amend(op, lambda_, verb=verb, **note), stored
             return await core.ledger.take(op, stored, verb, **note), stored
         except Conflict:
             if (left := until - clock.monotonic()) <= 0:
@@ -119,6 +130,15 @@ async def hold(core: Core, op: Operation, id: str, verb: Verb, **note: object) -
             raise
         await core.fleet.intent_gone(workload.nodename, workload.name, min(left, 1.0))
         await clock.sleep(core.world.jitter(0.02, 0.5))
+
+
+async def _lambda_of(core: Core, stored: StoredWorkload) -> Held | None:
+    """The intent of a lambda that runs: whoever removes the workload takes it over."""
+    workload = stored.workload
+    found = core.fleet.view.intents.get(core.keys.intent(workload.nodename, workload.name))
+    if found is None or found.intent.verb is not Verb.LAMBDA or found.intent.counted:
+        return None
+    return Held(found.key, found.intent, found.revision)
 
 
 async def release_hold(core: Core, op: Operation, held: Held) -> None:
