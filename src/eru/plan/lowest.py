@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 
 RATE_LEAST = 1e-12  # smaller rates count as 0: adding them to a usage would be lost in rounding
 
+_GUESSES_MAX = 12  # rounds of approximation before the exact search
+
 
 def steady(rate: Floats) -> Floats:
     """Rates without those that are lost in rounding."""
@@ -66,12 +68,9 @@ class _Series:
         """Thresholds with at most `need` keys up to the first, at least `need` up to the second."""
         floor = float(np.nextafter((self.usage + self.rate).min(), -np.inf))
         ceiling = float((self.usage + self.room * self.rate).max())
-        moving = self.moves
-        if not moving.any():
+        if not self.moves.any():
             return floor, ceiling
-        inverse = 1.0 / self.rate[moving]
-        guess = float((need + (self.usage[moving] * inverse).sum()) / inverse.sum())
-        step = float(moving.sum() / inverse.sum())
+        guess, step = self.guess(need)
         low, high = floor, ceiling
         if floor < guess < ceiling:
             if int(self.until(guess).sum()) <= need:
@@ -87,6 +86,26 @@ class _Series:
                         return tried, high
                     high, step = tried, step * 2
         return low, high
+
+    def guess(self, need: int) -> tuple[float, float]:
+        """A threshold near the one wanted, as if instances could be split, and the width of about one round."""
+        top = self.usage + self.room * self.rate
+        inverse = np.where(self.moves, 1.0 / self.divisor, 0.0)
+        weighted = self.usage * inverse
+        level = float(top.max())
+        width = float(self.divisor.max())
+        for _ in range(_GUESSES_MAX):
+            started, ended = self.usage < level, top <= level
+            open_ = started & ~ended
+            slope = float(inverse[open_].sum())
+            if slope <= 0:
+                break
+            better = (need - float(self.room[ended].sum()) + float(weighted[open_].sum())) / slope
+            width = float(np.count_nonzero(open_)) / slope
+            if abs(better - level) <= width / 2:
+                return better, width
+            level = better
+        return level, width
 
     def smallest(self, taken: Ints, more: Ints, need: int) -> Ints:
         """How many of the `need` smallest among the next `more` keys of each node, `taken` being gone, each has."""

@@ -24,11 +24,12 @@ def merge(rows: Ints, measures: Sequence[Measure], counts: Ints) -> Candidates:
     the order of the kinds does not matter.
     """
     capacity = np.minimum(merged_capacity(len(rows), measures), CAPACITY_MOST)
-    if len(measures) == 1:
-        usage, rate = measures[0].usage, measures[0].rate
+    weighing = [measure for measure in measures if measure.weight > 0]
+    if len(weighing) == 1:
+        usage, rate = weighing[0].usage, weighing[0].rate
     else:
         # Sorted by weight, so that rounding does not depend on the order either.
-        ordered = sorted(measures, key=lambda measure: measure.weight)
+        ordered = sorted(weighing, key=lambda measure: measure.weight)
         weights = sum(measure.weight for measure in ordered) or 1.0
         usage = sum((measure.usage * measure.weight for measure in ordered), np.zeros(len(rows))) / weights
         rate = sum((measure.rate * measure.weight for measure in ordered), np.zeros(len(rows))) / weights

@@ -16,23 +16,30 @@ def first(many: int, *keys: Keys) -> Ints:
 
     The answer is a set: sort it if the order matters.
     """
-    pool = np.arange(len(keys[0]), dtype=np.int64)
-    if many >= len(pool):
-        return pool
+    size = len(keys[0])
+    if many >= size:
+        return np.arange(size, dtype=np.int64)
     if many <= 0:
-        return pool[:0]
+        return np.zeros(0, np.int64)
     chosen: list[Ints] = []
+    pool: Ints | None = None  # None: all
     left = many
     for key in keys:
-        values = key[pool]
-        cut = np.partition(values, left - 1)[left - 1]
-        below = pool[values < cut]
-        if len(below):
-            chosen.append(below)
-            left -= len(below)
-        pool = pool[values == cut]
+        values = key if pool is None else key[pool]
+        cut = values.min()
+        equal = values == cut
+        if np.count_nonzero(equal) < left:  # often the smallest value alone is enough
+            cut = np.partition(values, left - 1)[left - 1]
+            below = np.flatnonzero(values < cut)
+            equal = values == cut
+            if len(below):
+                chosen.append(below if pool is None else pool[below])
+                left -= len(below)
+        tied = np.flatnonzero(equal)
+        pool = tied if pool is None else pool[tied]
         if len(pool) == left:
             break
+    assert pool is not None
     chosen.append(pool[:left])
     return chosen[0] if len(chosen) == 1 else np.sort(np.concatenate(chosen))
 

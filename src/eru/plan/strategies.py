@@ -35,9 +35,12 @@ def auto(nodes: Candidates, count: int, limit: int) -> Plan:
         room = np.minimum(room, np.maximum(limit - nodes.count, 0))
         if int(room.sum()) < count:
             raise NoCapacity(f"reached nodelimit, a node can host at most {limit} instances: {NOT_ENOUGH_RESOURCE}")
-    able = np.flatnonzero(room > 0)
+    able = np.flatnonzero(room)
     if count < len(able):  # a node that gets one is among the first `count`
-        able = able[first(count, nodes.count[able], -nodes.capacity[able])]
+        counts, capacity = nodes.count, nodes.capacity
+        if len(able) < len(room):
+            counts, capacity = counts[able], capacity[able]
+        able = able[first(count, counts, -capacity)]
     plan = np.zeros(len(room), np.int64)
     plan[able] = spread_by_level(nodes.count[able], room[able], nodes.capacity[able], count)
     return plan

@@ -32,7 +32,7 @@ class CpumemTable:
         self._sharebase = sharebase
         self._maxshare = maxshare
         self._rows = 0
-        self._memory = np.zeros(0, np.int64)
+        self._memory_inverse = np.zeros(0, np.float64)
         self._memory_free = np.zeros(0, np.int64)
         self._memory_share = np.zeros(0, np.float64)
         self._cores = np.zeros(0, np.int64)
@@ -52,7 +52,7 @@ class CpumemTable:
         self._reserve(row + 1, len(room.free))
         self._touch(row)
         memory, cores = capacity.get("memory", 0), len(room.free)
-        self._memory[row] = memory
+        self._memory_inverse[row] = 1 / memory if memory else 0.0
         self._memory_free[row] = room.memory
         self._memory_share[row] = usage.get("memory", 0) / memory if memory else 0.0
         self._cores[row] = cores
@@ -77,26 +77,25 @@ class CpumemTable:
         self._touch(row)
         self._odd.pop(row, None)
         self._is_odd[row] = False
-        for column in (self._memory, self._memory_free, self._cores, self._full, self._broken):
+        for column in (self._memory_free, self._cores, self._full, self._broken):
             column[row] = 0
-        self._memory_share[row] = self._cpu_share[row] = 0.0
+        for shares in (self._memory_share, self._memory_inverse, self._cpu_share):
+            shares[row] = 0.0
         self._parts[:, row] = 0
 
     def measure(self, request: CpumemRequest, rows: Ints) -> Measure:
         """Capacity, usage and rate on `rows`."""
         if request.bind:
             return self._measure_bound(request, rows)
-        cores = self._cores[rows]
-        memory = self._memory[rows]
-        usage = self._memory_share[rows]
+        usage = self._memory_share.take(rows)
         if request.memory_request:
-            capacity = self._memory_free[rows] // request.memory_request
-            rate = request.memory_request / np.maximum(memory, 1)
+            capacity = self._memory_free.take(rows) // request.memory_request
+            rate = self._memory_inverse.take(rows) * request.memory_request
         else:
-            capacity = np.where(cores > 0, UNLIMITED, 0)
+            capacity = np.where(self._cores.take(rows) > 0, UNLIMITED, 0)
             rate = np.zeros(len(rows))
         if request.cpu_request > 1:
-            capacity = np.where(cores < request.cpu_request, 0, capacity)
+            capacity[self._cores.take(rows) < request.cpu_request] = 0
         return Measure(capacity, usage, rate, WEIGHT_UNBOUND)
 
     def _measure_bound(self, request: CpumemRequest, rows: Ints) -> Measure:
@@ -111,13 +110,12 @@ class CpumemTable:
         self._kept.move_to_end(key)
         if len(self._kept) > _KEPT_MAX:
             self._kept.popitem(last=False)
-        stale = rows[seen[rows] != self._stamp[rows]]
+        stale = rows[seen.take(rows) != self._stamp.take(rows)]
         if len(stale):
             self._count_bound(pieces, request.memory_request, stale, capacity)
             seen[stale] = self._stamp[stale]
-        cores = self._cores[rows]
-        rate = request.cpu_request / np.maximum(cores, 1)
-        return Measure(capacity[rows], self._cpu_share[rows], rate, WEIGHT_BOUND)
+        rate = request.cpu_request / np.maximum(self._cores.take(rows), 1)
+        return Measure(capacity.take(rows), self._cpu_share.take(rows), rate, WEIGHT_BOUND)
 
     def _count_bound(self, pieces: int, memory: int, rows: Ints, capacity: Ints) -> None:
         odd = self._is_odd[rows]
@@ -178,12 +176,13 @@ class CpumemTable:
         self._parts = grown
         more = size - old_rows
         if more:
-            self._memory, self._memory_free, self._cores, self._full, self._broken, self._stamp = (
+            self._memory_free, self._cores, self._full, self._broken, self._stamp = (
                 np.concatenate([column, np.zeros(more, np.int64)])
-                for column in (self._memory, self._memory_free, self._cores, self._full, self._broken, self._stamp)
+                for column in (self._memory_free, self._cores, self._full, self._broken, self._stamp)
             )
-            self._memory_share, self._cpu_share = (
-                np.concatenate([column, np.zeros(more)]) for column in (self._memory_share, self._cpu_share)
+            self._memory_share, self._memory_inverse, self._cpu_share = (
+                np.concatenate([column, np.zeros(more)])
+                for column in (self._memory_share, self._memory_inverse, self._cpu_share)
             )
             self._is_odd = np.concatenate([self._is_odd, np.zeros(more, np.bool_)])
         self._rows = size
