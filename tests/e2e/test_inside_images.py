@@ -46,6 +46,7 @@ async def core(docker_endpoint: str, hub: str) -> AsyncIterator[Core]:
             for tag in image.tags:
                 if tag.startswith(hub):
                     await engine.remove_image(tag, force=True)
+        await engine.prune_images()  # the first stages of builds
 
 
 async def put_in_registry(core: Core, ref: str) -> None:

@@ -211,7 +211,7 @@ def extra_docker(
         docker.clean()
 
 
-def ask(path: Path, method: str, url: str, body: bytes = b"") -> tuple[int, bytes]:
+def ask(path: Path, method: str, url: str, body: bytes = b"", kind: str = "application/x-tar") -> tuple[int, bytes]:
     """One call on a daemon's Unix socket; status 0 when nothing answers."""
 
     class Connection(http.client.HTTPConnection):
@@ -222,7 +222,7 @@ def ask(path: Path, method: str, url: str, body: bytes = b"") -> tuple[int, byte
 
     connection = Connection("docker")
     try:
-        connection.request(method, url, body or None, {"Content-Type": "application/x-tar"} if body else {})
+        connection.request(method, url, body or None, {"Content-Type": kind} if body else {})
         answer = connection.getresponse()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException, ssl.SSLError) as error:
