@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -38,6 +38,9 @@ Req = TypeVar("Req", bound=Message)
 Resp = TypeVar("Resp", bound=Message)
 
 ROUNDS = 2  # times a safe call is offered to every known core
+STATUS_LOOKS = 50  # times we look for the status of a call that ended while we were sending
+STATUS_WAIT_S = 0.01  # between two looks
+_WRITE_FAILED = "Internal error from Core"  # grpc.aio's words for it
 DISCOVERY_SCHEME = "eru://"
 STATIC_SCHEME = "static://"
 _PLAIN = re.compile(r"unix:.+|\[[0-9a-fA-F:.]+\]:\d+|[A-Za-z0-9_.\-]+:\d+")
@@ -152,6 +155,31 @@ class _Link:
         return made
 
 
+class _Endings:
+    """Remembers the first status of a call that is not about our own failed write."""
+
+    def __init__(self) -> None:
+        self.true: grpc.aio.AioRpcError | None = None
+
+    def note(self, call: Any) -> None:
+        """Called by grpc.aio whenever it sets a status; the answers are there without waiting."""
+        details = _at_once(call.details())
+        if self.true is None and details != _WRITE_FAILED:
+            code, trailers = _at_once(call.code()), _at_once(call.trailing_metadata())
+            self.true = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers or grpc.aio.Metadata(), details)
+
+
+def _at_once(answer: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that has nothing to wait for, or None."""
+    try:
+        answer.send(None)
+    except StopIteration as done:
+        return done.value
+    finally:
+        answer.close()
+    return None
+
+
 class CoreClient:
     """Calls to a group of equal cores. Use as `async with`; see `connect`."""
 
@@ -249,13 +277,28 @@ class CoreClient:
         """Sends `requests` while it yields the answers; the end of `requests` closes the sending side."""
         link = await self._pick(method)
         call = link.call(method)(requests, timeout=timeout_s, metadata=self._metadata)
+        endings = _Endings()
+        call.add_done_callback(endings.note)
         try:
             async for message in call:
                 yield message
         except grpc.aio.AioRpcError as failed:
-            raise remote_error(method, link.address, failed) from None
+            raise remote_error(method, link.address, await self._true_error(failed, endings)) from None
         finally:
             call.cancel()
+
+    async def _true_error(self, failed: grpc.aio.AioRpcError, endings: _Endings) -> grpc.aio.AioRpcError:
+        """The server's own status when it ended the call while we were sending.
+
+        grpc.aio then reports its failed write instead, before or after the status arrived.
+        """
+        if failed.details() != _WRITE_FAILED:
+            return failed
+        for _ in range(STATUS_LOOKS):
+            if endings.true is not None:
+                return endings.true
+            await self._world.clock.sleep(STATUS_WAIT_S)
+        return failed
 
     def _may_retry(self, method: Method[Any, Any], error: RemoteError, tried: int) -> bool:
         return method.safe and isinstance(error, CoreUnreachable) and tried < ROUNDS * max(len(self._links), 1)

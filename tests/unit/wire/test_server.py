@@ -299,3 +299,23 @@ async def test_mutual_tls() -> None:
         for bad in (credentials(wrong), credentials(None), None):
             with pytest.raises(EruError):
                 await ask(server, tls=bad, connect_timeout_s=0.7)
+
+
+async def test_the_status_of_a_call_that_ended_while_its_client_was_sending() -> None:
+    """grpc.aio would report its own failed write instead."""
+
+    async def refuse(
+        requests: AsyncIterator[pb.ExecuteWorkloadOptions], call: Call
+    ) -> AsyncIterator[pb.AttachWorkloadMessage]:
+        raise InvalidInput("no")
+        yield
+
+    async def many() -> AsyncIterator[pb.ExecuteWorkloadOptions]:
+        for _ in range(200):
+            yield pb.ExecuteWorkloadOptions(repl_cmd=b"x" * 1000)
+
+    async with serving(both(rpc.ExecuteWorkload, refuse)) as server, client(server) as core:
+        for _ in range(30):
+            with pytest.raises(RemoteError, match="^no$") as caught:
+                _ = [message async for message in core.both(rpc.ExecuteWorkload, many())]
+            assert caught.value.code == 1079

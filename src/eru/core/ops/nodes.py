@@ -243,9 +243,13 @@ async def set_node(core: Core, change: NodeChange) -> NodeInfo:
     """Change a node in one guarded transaction. Raises NotFound, InvalidInput, Conflict, Refused."""
     if change.endpoint:
         core.engines.check_endpoint(change.endpoint)
+    result = await _set(core, change)
     if change.workloads_down:
-        await core.fleet.node_surely(change.name)
         await mark_down(core, change.name, [])
+    return result
+
+
+async def _set(core: Core, change: NodeChange) -> NodeInfo:
     backoff = Backoff(core.world, first_s=0.01, most_s=0.5)
     for _ in range(ROUNDS_MAX):
         compares, writes = await _changed(core, change)

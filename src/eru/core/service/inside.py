@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 from eru.core.app import Core
 from eru.core.ops import execute, files, logs
@@ -61,6 +61,12 @@ def file_chunk(options: pb.FileOptions) -> files.FileChunk:
     )
 
 
+def command_words(words: Iterable[str]) -> list[str]:
+    """The command without a leading `--`, which the published cli's own usage makes users send."""
+    commands = checked_list("commands", words)
+    return commands[1:] if commands[:1] == ["--"] else commands
+
+
 async def first_of(requests: AsyncIterator[pb.ExecuteWorkloadOptions]) -> pb.ExecuteWorkloadOptions:
     """Raises InvalidInput when the client says nothing."""
     async for request in requests:
@@ -75,7 +81,7 @@ def routes(core: Core) -> list[Route]:
         first = await first_of(requests)
         request = execute.ExecRequest(
             id=workload_id(first.workload_id),
-            commands=checked_list("commands", first.commands),
+            commands=command_words(first.commands),
             env=checked_list("envs", first.envs),
             dir=checked_text("workdir", first.workdir),
             interactive=first.open_stdin,
