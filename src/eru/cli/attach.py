@@ -46,6 +46,8 @@ async def follow(
             break
     if errors:
         return Exit.PARTLY if ended else Exit.ERROR
+    if not ended:
+        session.talk.bad("no exit code came back: the command did not run, or nobody knows how it ended")
     return Exit.OK if ended else Exit.ERROR
 
 

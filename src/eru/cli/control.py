@@ -12,6 +12,7 @@ from eru.cli import names, resolve
 from eru.cli.exits import Exit, Problem, explain, usage
 from eru.cli.lazy import Verb, verb
 from eru.cli.session import Session
+from eru.cli.talk import counted
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -98,7 +99,7 @@ async def _wanted(session: Session, values: dict[str, Any], action: str) -> tupl
         if not found:
             await resolve.one(resolve.Directory(session), target)
         named = {each.id: each.name for each in found}
-        _confirm(f"{action} all {len(found)} workloads of {target}", values["yes"])
+        _confirm(f"{action} all {counted(len(found), 'workload')} of {target}", values["yes"])
     if words:
         named |= {id_: name for id_, name in (await resolve.named(session, words)).items() if id_ not in named}
     return list(named), named

@@ -15,7 +15,7 @@ from eru.cli.exits import Exit
 from eru.cli.lazy import verb
 from eru.cli.resources import opened
 from eru.cli.session import Session
-from eru.cli.talk import GREEN, RED, YELLOW
+from eru.cli.talk import GREEN, RED, YELLOW, counted
 from eru.model.errors import CoreUnreachable, EruError, RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -53,7 +53,7 @@ async def doctor(session: Session, docker: str) -> int:
         )
     bad = sum(each.state == "bad" for each in found)
     warned = sum(each.state == "warn" for each in found)
-    session.talk.say(f"{len(found)} checks: {bad} broken, {warned} to look at")
+    session.talk.say(f"{counted(len(found), 'check')}: {bad} broken, {warned} to look at")
     return Exit.ERROR if bad else Exit.OK
 
 
@@ -136,7 +136,7 @@ async def _store(session: Session) -> Finding:
     took = (clock.monotonic() - started) * 1000
     if not pods:
         return Finding("warn", f"the store answers in {took:.0f} ms; there is no pod yet", "eru pod add NAME")
-    return Finding("ok", f"the store answers in {took:.0f} ms; {len(pods)} pods")
+    return Finding("ok", f"the store answers in {took:.0f} ms; {counted(len(pods), 'pod')}")
 
 
 async def _nodes(session: Session) -> AsyncIterator[Finding]:

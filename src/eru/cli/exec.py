@@ -21,7 +21,7 @@ from eru.wire import methods as rpc
     examples="""
 eru workload exec 3f2a -- ps aux
 eru workload exec -i shop_web_aBcDeF sh
-tar c . | eru workload exec -i 3f2a -- tar x -C /data
+echo 'select 1' | eru workload exec -i shop/db -- psql
 """,
 )
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input on; on a terminal, be one.")

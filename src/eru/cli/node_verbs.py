@@ -10,6 +10,7 @@ from eru.cli.exits import Exit
 from eru.cli.lazy import verb
 from eru.cli.parse import pairs
 from eru.cli.session import Session
+from eru.cli.talk import counted
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -101,7 +102,7 @@ async def resource(session: Session, name: str, fix: bool) -> None:
     if found.diffs and not fix:
         session.talk.next(f"eru node resource {name} --fix")
     elif fix:
-        session.talk.good(f"node {name} checked; {len(found.diffs)} differences")
+        session.talk.good(f"node {name} checked; {counted(len(found.diffs), 'difference')}")
 
 
 @verb("workloads", examples="eru node workloads web1 --label tier=front")

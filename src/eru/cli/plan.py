@@ -9,6 +9,7 @@ from eru.cli.exits import Exit, Problem, refusal_lines
 from eru.cli.resources import is_nothing, lines, opened
 from eru.cli.session import Session
 from eru.cli.table import render
+from eru.cli.talk import counted
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -53,7 +54,7 @@ async def _placement(session: Session, request: pb.DeployOptions) -> int:
     for line in why:
         session.talk.say(f"not used: {line}")
     session.talk.say(
-        f"{len(reply.placements)} instances on {len(counts)} of {reply.nodes_considered} nodes, "
+        f"{counted(len(reply.placements), 'instance')} on {len(counts)} of {counted(reply.nodes_considered, 'node')}, "
         f"planned in {reply.seconds * 1000:.1f} ms at revision {reply.revision}; nothing was changed"
     )
     session.talk.next(again(session, ("--dry-run", f"--if-rev {reply.revision}")))

@@ -69,7 +69,7 @@ async def show(
     async with names.naming(session, "pod", pod):
         found = await fetch(session, pod, state=state, labels=pairs("--label", label), timeout=timeout, info=info)
     if not found and pod:
-        await _exists(session, pod)
+        await _exists(session, pod, filtered=bool(label) or state != "all")
     if stream and session.tables:
         for node in found:
             session.write(tables.nodes([node], info=info))
@@ -80,7 +80,7 @@ async def show(
     return Exit.OK
 
 
-async def _exists(session: Session, pod: str) -> None:
+async def _exists(session: Session, pod: str, *, filtered: bool) -> None:
     """Tell an empty pod from one that is not there."""
     async with names.naming(session, "pod", pod):
         try:
@@ -89,4 +89,4 @@ async def _exists(session: Session, pod: str) -> None:
             if error.code == 12:
                 return
             raise
-    session.talk.say(f"no nodes in pod {pod} match")
+    session.talk.say(f"no node of pod {pod} matches" if filtered else f"pod {pod} has no nodes")

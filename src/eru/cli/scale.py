@@ -18,6 +18,7 @@ from eru.cli.parse import seconds
 from eru.cli.resources import opened
 from eru.cli.session import Session
 from eru.cli.spec import load
+from eru.cli.talk import counted
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
@@ -40,6 +41,7 @@ eru workload scale shop web --count 5 --spec web.yaml --dry-run
 @options.container
 @click.option("-f", "--force", is_flag=True, help="When removing: even what still runs.", default=True, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--if-rev", type=int, default=0, help="Refuse if the plan is no longer the one of this revision.")
 @click.option("--wait", is_flag=True, help="Wait until the agents report the new instances healthy.")
 @click.option("--timeout", default="120s", show_default=True, help="How long --wait waits.")
 async def scale(session: Session, app: str, entry: str, count: int, spec: str, **values: Any) -> int:
@@ -54,13 +56,14 @@ async def scale(session: Session, app: str, entry: str, count: int, spec: str, *
     asked = pb.ListWorkloadsOptions(appname=app, entrypoint=entry)
     there = await session.collect(rpc.ListWorkloads, asked)
     if len(there) == count:
-        session.talk.say(f"nothing to do: {app}/{entry} has {count} instances")
+        session.talk.say(f"nothing to do: {app}/{entry} has {counted(count, 'instance')}")
         return Exit.OK
     if len(there) > count:
         return await _fewer(session, there, len(there) - count, values)
     if not spec:
         raise usage(
-            f"{app}/{entry} has {len(there)} instances, {count} need a spec", hint="add --spec FILE, as for a deploy"
+            f"{app}/{entry} has {counted(len(there), 'instance')}, {count} need a spec",
+            hint="add --spec FILE, as for a deploy",
         )
     parsed = await load(spec, entry)
     if parsed.appname != app:
@@ -75,7 +78,7 @@ async def scale(session: Session, app: str, entry: str, count: int, spec: str, *
         from eru.cli import plan
 
         return await plan.show(session, request)
-    outcome = await deploying.run(session, request)
+    outcome = await deploying.run(session, request, if_revision=values["if_rev"])
     return await deploying.finish(session, request, outcome, wait_s=limit_s if values["wait"] else 0.0)
 
 
@@ -100,7 +103,7 @@ async def _fewer(session: Session, there: list[pb.Workload], surplus: int, value
     if values["dry_run"]:
         for each in going:
             session.write(f"{each.name} on {each.nodename}\n")
-        session.talk.say(f"{len(going)} of {len(there)} instances would be removed; nothing was changed")
+        session.talk.say(f"{len(going)} of {counted(len(there), 'instance')} would be removed; nothing was changed")
         return Exit.OK
     named = {each.id: each.name for each in going}
     return await remove_ids(session, list(named), named, force=values["force"])

@@ -52,7 +52,7 @@ async def status(session: Session, app: str, entry: str, node: str, label: tuple
     async with task_owner("status") as owner:
         # the stream is opened before the list is made: what changes in between is seen twice, never missed
         reading = None if once else owner.start("read", read())
-        await _now(session, app, labels, wanted)
+        known = await _now(session, app, labels, wanted)
         if reading is None:
             return Exit.OK
         session.talk.say("following changes, Ctrl-C ends it")
@@ -62,7 +62,7 @@ async def status(session: Session, app: str, entry: str, node: str, label: tuple
             if taking.done():
                 event = taking.result()
                 if not event.HasField("workload") or wanted(event.workload):
-                    _tell(session, event)
+                    _tell(session, event, known)
             elif reading.done():
                 taking.cancel()
                 reading.result()
@@ -70,7 +70,8 @@ async def status(session: Session, app: str, entry: str, node: str, label: tuple
                 return Exit.ERROR
 
 
-async def _now(session: Session, app: str, labels: dict[str, str], wanted: Wanted) -> None:
+async def _now(session: Session, app: str, labels: dict[str, str], wanted: Wanted) -> dict[str, str]:
+    """Show what is there; id -> name of it."""
     options = pb.ListWorkloadsOptions(appname=app, labels=labels)
     found = sorted(
         (each for each in await session.collect(rpc.ListWorkloads, options) if wanted(each)),
@@ -88,22 +89,26 @@ async def _now(session: Session, app: str, labels: dict[str, str], wanted: Wante
     ]
     heads = ["NAME", "ID", "NODE", "STATE", "ADDRESSES"]
     session.show([as_data(each) for each in found], lambda: render(heads, rows), [each.id for each in found])
+    return {each.id: each.name for each in found}
 
 
-def _tell(session: Session, event: pb.WorkloadStatusStreamMessage) -> None:
+def _tell(session: Session, event: pb.WorkloadStatusStreamMessage, known: dict[str, str]) -> None:
+    if event.HasField("workload"):
+        known[event.id] = event.workload.name
     if not session.tables:
         session.document(as_data(event))
         return
     stamp = time.strftime("%H:%M:%S", time.localtime(session.world.clock.now()))
-    session.write(f"{stamp} {_words(event)}\n")
+    session.write(f"{stamp} {_words(event, known)}\n")
 
 
-def _words(event: pb.WorkloadStatusStreamMessage) -> str:
-    id_ = short(event.id)
+def _words(event: pb.WorkloadStatusStreamMessage, known: dict[str, str]) -> str:
+    name = known.pop(event.id, "") if event.delete else known.get(event.id, "")
+    id_ = f"{name} ({short(event.id)})" if name else short(event.id)
     if event.error:
         return f"{id_} removed" if event.delete else f"{id_} error: {event.error}"
     workload = event.workload
-    label = f"{workload.name} ({id_}) on {workload.nodename}"
+    label = f"{workload.name} ({short(event.id)}) on {workload.nodename}"
     if event.delete:
         return f"{label} expired: no agent reports it any more"
     if not event.status.running:

@@ -1,0 +1,128 @@
+"""Golden scripts: what a user types, and exactly what comes back.
+
+`*.txt` beside this file. `$ ` starts a command line, the lines below are its
+output (`! ` in front: standard error), `[exit N]` when N is not 0. A file
+begins with `@ NAME` blocks: files that the commands may name. Ids and times
+differ from run to run and are replaced; ids keep their width.
+
+`ERU_SCRIPTS_UPDATE=1 pytest tests/script` writes what came back into the files,
+for the reader of the diff to judge.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eru.cli.app import published_root, root, run
+from support.script_core import running_core
+
+Call = Callable[[list[str]], tuple[int, str, str]]
+
+SCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
+_ID = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{52})?\b")
+_TIMES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"\b\d+\.\d+s\b"), "N.Ns"),
+    (re.compile(r"\b\d+(\.\d+)? ms\b"), "N ms"),
+    (re.compile(r"\brevision \d+"), "revision N"),
+    (re.compile(r"--if-rev \d+"), "--if-rev N"),
+    (re.compile(r"\b\d\d:\d\d:\d\d\b"), "HH:MM:SS"),
+    (re.compile(r'"create_time": \d+'), '"create_time": N'),
+    (re.compile(r"\b(python|linux/)\w[\w.]* *"), lambda found: found[1].ljust(len(found[0]))),
+)
+
+
+class Masks:
+    """Real ids and the ones shown in the script; both may appear whole or cut to 12 characters."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, str] = {}  # first 12 characters -> what is shown
+        self.whole: dict[str, str] = {}  # what is shown, whole -> real id
+
+    def mask(self, text: str) -> str:
+        """What the script shows."""
+        text = _ID.sub(self._mask, text)
+        for pattern, mask in _TIMES:
+            text = pattern.sub(mask, text)
+        return text
+
+    def _mask(self, found: re.Match[str]) -> str:
+        if set(found[0]) == {"c"}:
+            return found[0]  # the identifier of core
+        shown = self.shown.setdefault(found[0][:12], f"id{len(self.shown) + 1:02}".ljust(64, "0"))
+        if len(found[0]) == 64:
+            self.whole[shown] = found[0]
+        return shown[: len(found[0])]
+
+    def unmask(self, word: str) -> str:
+        """What the command gets."""
+        for real, shown in self.shown.items():
+            word = word.replace(shown, self.whole.get(shown, shown)).replace(shown[:12], real)
+        return word
+
+
+def commands(text: str) -> list[str]:
+    return [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+
+
+def play(text: str, call: Call) -> str:
+    """The script with the output that really came."""
+    masks = Masks()
+    out = text[: text.index("\n$ ") + 1].splitlines()
+    for line in text.splitlines()[len(out) :]:
+        if line.startswith("# "):
+            out += ["", line, ""]
+        elif line.startswith("$ "):
+            code, stdout, stderr = call([masks.unmask(word) for word in shlex.split(line[2:])])
+            out.append(line)
+            out += masks.mask(stdout).splitlines()
+            out += _settled([f"! {each}" for each in masks.mask(stderr).splitlines()])
+            out += [f"[exit {code}]"] if code else []
+    return "\n".join(each.rstrip() for each in out) + "\n"
+
+
+def _settled(lines: list[str]) -> list[str]:
+    """Instances that ran side by side end in any order; the script shows them sorted."""
+    out: list[str] = []
+    for item, group in itertools.groupby(lines, key=lambda line: line[2:3] in ("✓", "✗")):
+        out += sorted(group) if item else group
+    return out
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
+def test_script(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    text = script.read_text()
+    _files(text, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("ERU_OUTPUT_FORMAT", "ERU_USERNAME", "ERU_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(words: list[str]) -> tuple[int, str, str]:
+        capsys.readouterr()
+        program, *rest = words
+        code = run({"eru": root, "eru-cli": published_root}[program](), program, rest)
+        return code, *capsys.readouterr()
+
+    with running_core() as address:
+        monkeypatch.setenv("ERU", address)
+        came = play(text, call).replace(address, "CORE")
+    if os.environ.get("ERU_SCRIPTS_UPDATE"):
+        script.write_text(came)
+    assert came == text
+
+
+def _files(text: str, folder: Path) -> None:
+    """Write the `@ NAME` blocks; they end at an empty line."""
+    for match in re.finditer(r"^@ (\S+)\n((?:.+\n)*)", text, re.MULTILINE):
+        (folder / match[1]).write_text(match[2])
+
+
+def test_there_are_scripts():
+    assert len(SCRIPTS) >= 5
+    assert all(len(commands(script.read_text())) >= 3 for script in SCRIPTS)
