@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from eru.core.accounts import within
 from eru.core.app import Core
 from eru.core.settings import CoreSettings
 from eru.engine.contract import Engine
@@ -56,6 +57,7 @@ class Cluster:
     lives: dict[str, Life] = field(default_factory=dict)
     dissociated: set[str] = field(default_factory=set)
     maybe_stopped: set[str] = field(default_factory=set)
+    broken: list[str] = field(default_factory=list)
     crashes: int = 0
     faults_told: int = 0
     healing: bool = False
@@ -171,11 +173,37 @@ class Cluster:
         """A task of that core: it dies with it."""
         return asyncio.get_running_loop().create_task(work, context=life.context)
 
+    async def trouble(self) -> None:
+        """Engines that go away and come back, for as long as the world is not healed."""
+        while not self.healing:
+            await self.world.clock.sleep(0.05)
+            if self.chance.random() < self.chances.node_down:
+                name = f"node{self.chance.randrange(self.nodes):02d}"
+                length_s = self.chance.choice([0.3, 3.0, 20.0])
+                self.tell(f"{name} does not answer for {length_s} s")
+                self.fakes.node(name).down = True
+                self.outside.run(self.late.start, "up", self._up_again(name, length_s))
+
+    async def _up_again(self, name: str, after_s: float) -> None:
+        await self.world.clock.sleep(after_s)
+        self.fakes.node(name).down = False
+
+    async def guard(self) -> None:
+        """What must hold at every moment: no node gives away more than it has."""
+        watch = await self.store.watch(self.keys.resources, self.store.revision)
+        async for batch in watch:
+            for event in batch.events:
+                record = NodeResource.decode(event.item.value)
+                if not within(record.usage, record.capacity):
+                    self.broken.append(f"{event.item.key} was over-allocated at revision {batch.revision}")
+
     async def heal(self) -> None:
         """No more faults; every core comes back."""
         self.chances.heal()
         self.healing = True
         self.tell("healed")
+        for node in self.fakes.nodes.values():
+            node.down = False
         await self._restarts.wait_idle(100.0)
         for name in [f"core{number}" for number in range(self.cores)]:
             if name not in self.lives:

@@ -36,6 +36,8 @@ class Chances:
     engine_lost: float = 0.02
     engine_late: float = 0.005
     crash: float = 0.004
+    cut_off: float = 0.002  # a core does not reach the store for a while; its engines it does
+    node_down: float = 0.002  # an engine does not answer anybody for a while
 
     def heal(self) -> None:
         for name in self.__slots__:
@@ -51,6 +53,7 @@ class CoreFaults:
     ) -> None:
         self.name = name
         self.dead = False
+        self._cut_off_until = 0.0
         self._chance = chance
         self._chances = chances
         self._crash = crash
@@ -61,6 +64,14 @@ class CoreFaults:
         if self.dead:
             return Fault(FaultKind.FAIL_BEFORE)
         chances, roll = self._chances, self._chance.random()
+        now = asyncio.get_running_loop().time()
+        if self._chance.random() < chances.cut_off:
+            length_s = self._chance.choice([1.0, 5.0, 12.0])
+            self._cut_off_until = now + length_s
+            self._tell(f"{self.name} is cut off from the store for {length_s} s")
+        if now < self._cut_off_until:
+            lost = verb == "txn" and self._chance.random() < 0.5
+            return Fault(FaultKind.REQUEST_LOST if lost else FaultKind.FAIL_BEFORE, 0.5)
         delay_s = self._chance.expovariate(1 / 0.01) if self._chance.random() < chances.store_slow else 0.0
         fault = self._store_fault(verb, roll)
         if fault is FaultKind.CRASH_BEFORE:

@@ -7,6 +7,7 @@ import gc
 import random
 from dataclasses import dataclass
 
+from eru.lib.tasks import TaskOwner
 from sim.clients import Clients
 from sim.cluster import Cluster
 from sim.faults import Chances
@@ -52,6 +53,9 @@ async def _live(seed: int, loud: bool) -> Verdict:
     )
     await cluster.build()
     clients = Clients(cluster)
+    around = TaskOwner("around")
+    around.start("trouble", cluster.trouble())
+    around.start("guard", cluster.guard())
     wrong: list[str] = []
     await clients.run(chance.choice([5, 10, 20]), chance.choice([0.1, 2.0, 20.0]))
     await cluster.heal()
@@ -60,7 +64,8 @@ async def _live(seed: int, loud: bool) -> Verdict:
     while (wrong := await violations(cluster)) and clock.monotonic() - healed < REST_MOST_S:
         await clock.sleep(1.0)
     cluster.tell(f"at rest after {clock.monotonic() - healed:.0f} s")
-    wrong += clients.told
+    wrong += clients.told + cluster.broken
+    await around.close()
     await cluster.close()
     left = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     wrong += [f"a task never ends: {name}" for name in left]

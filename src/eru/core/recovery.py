@@ -212,8 +212,7 @@ class Recovery:
 
     async def _lambda_runs(self, engine: Engine, held: Held) -> bool:
         intent = held.intent
-        deadline = intent.deadline or intent.created_at + self._core.settings.operation_s
-        if self._core.world.clock.now() >= deadline:
+        if self._core.world.clock.now() >= intent.deadline:
             return False
         found = await self._inspect(engine, intent.id or intent.name)
         return found is not None and found.running

@@ -25,6 +25,7 @@ from eru.model.errors import (
     LeaseLost,
     NotFound,
     NotSupported,
+    Refused,
 )
 from eru.model.intents import Verb
 from eru.model.results import Removed
@@ -68,7 +69,8 @@ async def remove_recorded(core: Core, op: Operation, id: str, *, force: bool) ->
     Conflict when another operation does not let go of it.
     """
     held, stored = await hold(core, op, id, Verb.REMOVE, force=force)
-    await finish_remove(core, op, held, stored, force=force)
+    was_lambda = held.intent.deadline > 0
+    await finish_remove(core, op, held, stored, force=force, give_up=not was_lambda)
 
 
 async def finish_remove(
@@ -119,8 +121,10 @@ async def hold(core: Core, op: Operation, id: str, verb: Verb, **note: object) -
         stored = (await core.workloads([id]))[0]
         workload = stored.workload
         try:
-            if verb is Verb.REMOVE and (lambda_ := await _lambda_of(core, stored)) is not None:
-                return await core.ledger.amend(op, lambda_, verb=verb, **note), stored
+            if verb is Verb.REMOVE and (running := _lambda_of(core, stored)) is not None:
+                if not note.get("force"):
+                    raise Refused(f"workload {id} is a lambda that removes itself; remove it now with force")
+                return await core.ledger.amend(op, running, verb=verb, **note), stored
             return await core.ledger.take(op, stored, verb, **note), stored
         except Conflict:
             if (left := until - clock.monotonic()) <= 0:
@@ -132,7 +136,7 @@ async def hold(core: Core, op: Operation, id: str, verb: Verb, **note: object) -
         await clock.sleep(core.world.jitter(0.02, 0.5))
 
 
-async def _lambda_of(core: Core, stored: StoredWorkload) -> Held | None:
+def _lambda_of(core: Core, stored: StoredWorkload) -> Held | None:
     """The intent of a lambda that runs: whoever removes the workload takes it over."""
     workload = stored.workload
     found = core.fleet.view.intents.get(core.keys.intent(workload.nodename, workload.name))

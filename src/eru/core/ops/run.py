@@ -102,7 +102,8 @@ class _Run:
         self._queue: asyncio.Queue[Said | _End] = asyncio.Queue(_QUEUE_MAX)
         self._detached = False
         limit_s = request.timeout_s or core.settings.operation_s
-        self._deadline = core.world.clock.now() + limit_s if request.asynchronous else 0.0
+        # Of a synchronous one only recovery looks at it: how long it may go on without its core.
+        self._deadline = core.world.clock.now() + limit_s
 
     async def stream(self) -> AsyncGenerator[Said, None]:
         """What the client hears."""
@@ -172,7 +173,7 @@ class _Run:
         """Output, exit code, removal."""
         id = made.workload.id
         try:
-            left_s = max(self._deadline - self._core.world.clock.now(), 0.0) if self._deadline else None
+            left_s = max(self._deadline - self._core.world.clock.now(), 0.0) if self._request.asynchronous else None
             async with asyncio.timeout(left_s):
                 engine = await self._core.engine_for(made.workload.nodename)
                 await self._pass_on(engine, id)
