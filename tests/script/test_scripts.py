@@ -91,7 +91,8 @@ def _settled(lines: list[str]) -> list[str]:
     """Instances that ran side by side end in any order; the script shows them sorted."""
     out: list[str] = []
     for item, group in itertools.groupby(lines, key=lambda line: line[2:3] in ("✓", "✗")):
-        out += sorted(group) if item else group
+        same = list(group)
+        out += sorted(same) if item else same
     return out
 
 

@@ -39,7 +39,6 @@ def test_deploy_message_and_defaults(eru, script, spec, tmp_path):
         "count": 2,
         "env": ["A=b,c"],
         "networks": {"net": "10.0.0.9"},
-        "user": "root",
         "debug": True,
         "labels": {"a": "b"},
         "deploy_strategy": "FILL",
@@ -61,6 +60,14 @@ def test_deploy_message_and_defaults(eru, script, spec, tmp_path):
             "volumes-limit": ["/a:/b"],
         },
     }
+
+
+def test_the_user_is_left_to_the_image_except_for_the_published_name(eru, script, spec):
+    script.answers["CreateWorkload"] = [GOOD]
+    eru("workload", "deploy", *DEPLOY, spec)
+    eru("workload", "deploy", *DEPLOY, spec, published=True)
+    eru("workload", "deploy", *DEPLOY, "--user", "www", spec)
+    assert [each.user for each in script.requests("CreateWorkload")] == ["", "root", "www"]
 
 
 def test_default_network_is_host_and_empty_is_none(eru, script, spec):
@@ -176,7 +183,7 @@ def test_dry_run_with_placement(eru, script, spec):
     )
     done = eru("workload", "deploy", *DEPLOY, "--dry-run", spec)
     assert done.code == 0
-    assert [line.split()[1] for line in done.out.splitlines()[3:5]] == ["n1", "n2"]
+    assert [line.split()[1] for line in done.out.splitlines()[3:6:2]] == ["n1", "n2"]
     assert "not used: node n3: taken out of scheduling" in done.err
     assert done.err.splitlines()[-1] == f"next: eru workload deploy {' '.join(DEPLOY)} --if-rev 42 {spec}"
     script.answers["Plan"] = v1.PlanReply(error="not enough memory", nodes_considered=3)
