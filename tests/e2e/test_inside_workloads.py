@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import resource
 import tarfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -217,6 +219,31 @@ async def test_a_large_file_reaches_all_and_a_missing_workload_hinders_nobody(co
     for id in (first, second):
         outputs = await executed(core, id, "sh", "-c", "stat -c '%s %a' /tmp/big")
         assert outputs[0].data == f"{size} 755\n".encode()
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def test_a_hundred_megabytes_go_in_and_out_in_constant_memory(core: Core) -> None:
+    [id] = await run(core, SERVICE)
+    part, parts = bytes(1 << 16), 1600
+    before = resident_bytes()
+    most = 0
+
+    async def chunks() -> AsyncIterator[FileChunk]:
+        nonlocal most
+        for _ in range(parts):
+            most = max(most, resident_bytes())
+            yield FileChunk(ids=[id], path="/tmp/huge", size=len(part) * parts, data=part)
+
+    assert [result.error async for result in send_large(core, chunks())] == [""]
+    size = 0
+    async for piece in copy(core, {id: ["/tmp/huge"]}):
+        size += len(piece.data)
+        most = max(most, resident_bytes())
+    assert size > len(part) * parts
+    assert most - before < 40 << 20
 
 
 async def test_wrong_chunks_are_refused(core: Core) -> None:

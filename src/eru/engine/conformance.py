@@ -449,7 +449,7 @@ async def unknown_raw_calls_are_refused(bench: Bench) -> None:
 
 async def _tar(chunks: AsyncIterator[bytes]) -> list[tuple[tarfile.TarInfo, bytes]]:
     data = b"".join([chunk async for chunk in chunks])
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         found = []
         for entry in tar:
             opened = tar.extractfile(entry)

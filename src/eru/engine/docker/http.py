@@ -54,7 +54,8 @@ class DockerHttp:
             connector = aiohttp.TCPConnector(limit=0, ssl=context if context is not None else True)
             host = f"[{address.host}]" if ":" in address.host else address.host
             self._base = f"{'https' if context is not None else 'http'}://{host}:{address.port}"
-        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        # Docker would gladly spend its time on gzip for what stays on one machine or network.
+        self._session = aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"})
 
     async def negotiate(self) -> None:
         """Agree on an API version; also the first sign of life."""
