@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ Ints = NDArray[np.int64]
 Keys = NDArray[Any]
 
 
-def first(many: int, *keys: Keys) -> Ints:
-    """Indices of the `many` smallest elements by `keys` (first key first, then position), in ascending position.
+def first(many: int, main: Keys, *more: Keys | Callable[[Ints], Keys]) -> Ints:
+    """Indices of the `many` smallest elements by all keys (`main` first, then position), in ascending position.
 
-    The answer is a set: sort it if the order matters.
+    A key that costs something may be a function from indices to values: only
+    ties ask for it. The answer is a set: sort it if the order matters.
     """
-    size = len(keys[0])
+    size = len(main)
     if many >= size:
         return np.arange(size, dtype=np.int64)
     if many <= 0:
@@ -24,8 +26,11 @@ def first(many: int, *keys: Keys) -> Ints:
     chosen: list[Ints] = []
     pool: Ints | None = None  # None: all
     left = many
-    for key in keys:
-        values = key if pool is None else key[pool]
+    values = main
+    for key in (None, *more):
+        if key is not None:
+            assert pool is not None
+            values = key(pool) if callable(key) else key[pool]
         cut = values.min()
         equal = values == cut
         if np.count_nonzero(equal) < left:  # often the smallest value alone is enough

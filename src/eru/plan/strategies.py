@@ -29,20 +29,22 @@ def auto(nodes: Candidates, count: int, limit: int) -> Plan:
     The next one always goes to the node with the fewest instances, and among
     those to the one with the most room.
     """
-    _check_total(nodes, count)
-    room = np.minimum(nodes.capacity, count)
+    able = _open(nodes, count)
     if limit:
-        room = np.minimum(room, np.maximum(limit - nodes.count, 0))
+        able = able[nodes.count[able] < limit]
+    capacity, counts = nodes.capacity, nodes.count
+    if count < len(able):  # a node that gets one is among the first `count`
+        if len(able) < len(capacity):
+            capacity, counts = capacity[able], counts[able]
+        able = able[first(count, counts, lambda tied: -capacity[tied])]
+    counts, capacity = nodes.count[able], nodes.capacity[able]
+    room = np.minimum(capacity, count)
+    if limit:
+        room = np.minimum(room, limit - counts)
         if int(room.sum()) < count:
             raise NoCapacity(f"reached nodelimit, a node can host at most {limit} instances: {NOT_ENOUGH_RESOURCE}")
-    able = np.flatnonzero(room)
-    if count < len(able):  # a node that gets one is among the first `count`
-        counts, capacity = nodes.count, nodes.capacity
-        if len(able) < len(room):
-            counts, capacity = counts[able], capacity[able]
-        able = able[first(count, counts, -capacity)]
-    plan = np.zeros(len(room), np.int64)
-    plan[able] = spread_by_level(nodes.count[able], room[able], nodes.capacity[able], count)
+    plan = np.zeros(len(nodes.capacity), np.int64)
+    plan[able] = spread_by_level(counts, room, capacity, count)
     return plan
 
 
@@ -62,7 +64,7 @@ def fill(nodes: Candidates, count: int, limit: int) -> Plan:
             f"not enough nodes that can fill up to {count} instances, require {wanted - len(able)} nodes: "
             f"{NOT_ENOUGH_RESOURCE}"
         )
-    chosen = able[first(wanted, -nodes.count[able], -nodes.capacity[able])]
+    chosen = able[first(wanted, -nodes.count[able], lambda tied: -nodes.capacity[able[tied]])]
     plan = np.zeros(len(missing), np.int64)
     plan[chosen] = missing[chosen]
     if not plan.any():
@@ -91,8 +93,7 @@ def global_(nodes: Candidates, count: int, limit: int) -> Plan:
 
     The next one always goes to the node whose usage would be lowest with it.
     """
-    _check_total(nodes, count)
-    able = np.flatnonzero(nodes.capacity > 0)
+    able = _open(nodes, count)
     rate = steady(nodes.rate)
     if count < len(able):  # a node that gets one is among the first `count`
         able = able[first(count, nodes.usage[able] + rate[able])]
@@ -107,10 +108,9 @@ def drained(nodes: Candidates, count: int, limit: int) -> Plan:
 
     Equal room: the fuller node first. `limit` means nothing here.
     """
-    _check_total(nodes, count)
-    able = np.flatnonzero(nodes.capacity > 0)
+    able = _open(nodes, count)
     if count < len(able):  # each of them takes at least one
-        able = able[first(count, nodes.capacity[able], -nodes.usage[able])]
+        able = able[first(count, nodes.capacity[able], lambda tied: -nodes.usage[able[tied]])]
     able = able[in_order(nodes.capacity[able], -nodes.usage[able])]
     room = np.minimum(nodes.capacity[able], count)
     before = np.cumsum(room) - room
@@ -119,7 +119,11 @@ def drained(nodes: Candidates, count: int, limit: int) -> Plan:
     return plan
 
 
-def _check_total(nodes: Candidates, count: int) -> None:
-    total = int(np.minimum(nodes.capacity, count).sum())
-    if total < count:
-        raise NoCapacity(f"need: {count}, available: {total}: {NOT_ENOUGH_RESOURCE}")
+def _open(nodes: Candidates, count: int) -> Ints:
+    """Nodes with room. Raises NoCapacity when there is not enough of it in all."""
+    able = np.flatnonzero(nodes.capacity)
+    if len(able) < count:
+        total = int(np.minimum(nodes.capacity[able], count).sum())
+        if total < count:
+            raise NoCapacity(f"need: {count}, available: {total}: {NOT_ENOUGH_RESOURCE}")
+    return able

@@ -89,8 +89,10 @@ class CpumemTable:
             return self._measure_bound(request, rows)
         usage = self._memory_share.take(rows)
         if request.memory_request:
-            capacity = self._memory_free.take(rows) // request.memory_request
-            rate = self._memory_inverse.take(rows) * request.memory_request
+            capacity = self._memory_free.take(rows)
+            capacity //= request.memory_request
+            rate = self._memory_inverse.take(rows)
+            rate *= request.memory_request
         else:
             capacity = np.where(self._cores.take(rows) > 0, UNLIMITED, 0)
             rate = np.zeros(len(rows))
