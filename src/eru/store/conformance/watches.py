@@ -39,6 +39,21 @@ async def a_watch_tells_the_past_in_order_and_whole(trial: Trial) -> None:
 
 
 @check
+async def revisions_come_whole_however_much_there_is(trial: Trial) -> None:
+    written: list[int] = []
+    for turn in range(40):
+        puts = [Put(trial.key(f"{number:02}"), b"%02d" % turn * 700) for number in range(100)]
+        written.append((await trial.store.txn([], puts)).revision)
+    watch = await trial.watch(written[0])
+    batches = await batches_until(watch, written[-1])
+    told = [(event.item.mod_revision, event.item.key) for batch in batches for event in batch.events]
+    assert told == [(revision, trial.key(f"{number:02}")) for revision in written for number in range(100)]
+    ends = [batch.events[-1].item.key for batch in batches if batch.events]
+    assert set(ends) == {trial.key("99")}
+    await watch.close()
+
+
+@check
 async def a_watch_hears_of_its_prefix_only(trial: Trial) -> None:
     revision = await trial.put("start")
     watch = await trial.store.watch(trial.key("a/"), revision + 1)
