@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from eru.engine.contract import CreateSpec, Engine, EngineLimits, Inspection
+from eru.engine.docker import DockerSettings
 from eru.engine.open import engine_factories
 from eru.engine.pool import EnginePool, PoolSettings
 from eru.lib.world import real_world
@@ -33,8 +34,10 @@ async def engine(docker_endpoint: str) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def engine_on(endpoint: str, limits: EngineLimits) -> AsyncIterator[Engine]:
-    pool = EnginePool(real_world(), engine_factories(), PoolSettings(limits=limits))
+async def engine_on(
+    endpoint: str, limits: EngineLimits, settings: DockerSettings | None = None
+) -> AsyncIterator[Engine]:
+    pool = EnginePool(real_world(), engine_factories(settings), PoolSettings(limits=limits))
     try:
         async with pool.private(endpoint) as engine:
             yield engine
@@ -119,6 +122,15 @@ async def test_limits_hold_and_change_live(engine: Engine) -> None:
         limit = await memory_limit(engine, found.id)
         assert limit == "max" or int(limit) > 1 << 50
         assert (await engine.inspect(found.id)).pid == pid, "nothing was restarted"
+
+
+async def test_a_start_burst_ends_with_the_start(docker_endpoint: str) -> None:
+    settings = DockerSettings(start_burst_cpu=1.0)
+    async with engine_on(docker_endpoint, limits_here(), settings) as engine:
+        async with running(engine, params={"cpumem": {"cpu": 0.05, "memory": 32 * MiB}}) as found:
+            assert await cpu_quota(engine, found.id) == "5000"
+        async with running(engine, params={"cpumem": {"cpu": 1.5}}) as found:
+            assert await cpu_quota(engine, found.id) == "150000"
 
 
 async def test_user_directory_volumes_and_raw_args(engine: Engine, tmp_path: Path) -> None:

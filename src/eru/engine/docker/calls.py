@@ -21,6 +21,7 @@ class Calls:
         self._world, self._http, self._limits, self._settings = world, http, limits, settings
         self._starts = asyncio.Semaphore(limits.start_parallel_max)
         self._ncpu = 0
+        self._own_quota: dict[str, int] = {}  # of containers created for a start burst, until they are started
 
     async def _read(self, path: str, **query: Any) -> Any:
         return await self._http.call("GET", path, query=query or None, timeout_s=self._settings.read_timeout_s)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +17,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from eru.engine.docker.http import DockerHttp
+from eru.engine.docker.http import DockerHttp, watch_peer
 from eru.model.errors import EngineOutcomeUnknown, EngineUnreachable
 
 READ_BYTES = 64 * 1024
@@ -130,6 +132,9 @@ async def _connect(http: DockerHttp) -> Pipe:
     if address.path:
         return Pipe(*await asyncio.open_unix_connection(address.path))
     reader, writer = await asyncio.open_connection(address.host, address.port)
+    # The transport's own wrapper has no such option on every loop.
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as connection:
+        watch_peer(connection)
     if http.context is None:
         return Pipe(reader, writer)
     pipe = TlsPipe(reader, writer, http.context, address.host)

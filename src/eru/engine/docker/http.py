@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import aiohttp
@@ -25,6 +26,9 @@ from eru.model.errors import (
 )
 
 API_NEWEST = (1, 47)  # what this adapter was written for; older engines get their own version
+KEEPALIVE_IDLE_S = 30
+KEEPALIVE_EVERY_S = 10
+KEEPALIVE_TRIES = 3
 BODY_BYTES_MAX = 64 << 20  # of one unary answer
 
 Query = Mapping[str, str | int | list[str]]
@@ -51,7 +55,8 @@ class DockerHttp:
             connector = aiohttp.UnixConnector(address.path, limit=0)
             self._base = "http://docker"
         else:
-            connector = aiohttp.TCPConnector(limit=0, ssl=context if context is not None else True)
+            ssl_option: ssl.SSLContext | bool = context if context is not None else True
+            connector = aiohttp.TCPConnector(limit=0, ssl=ssl_option, socket_factory=_watched_socket)
             host = f"[{address.host}]" if ":" in address.host else address.host
             self._base = f"{'https' if context is not None else 'http'}://{host}:{address.port}"
         # Docker would gladly spend its time on gzip for what stays on one machine or network.
@@ -92,8 +97,9 @@ class DockerHttp:
         """The decoded answer (None when empty).
 
         `effect`: it changes something, so a lost answer is EngineOutcomeUnknown.
+        Changes are bounded in number; reads and uploads do not wait for them.
         """
-        async with self._gate:
+        async with self._gate if effect and data is None else nullcontext():
             _, _, text = await self._once(
                 method,
                 self._base + self.path(path),
@@ -243,6 +249,25 @@ class DockerHttp:
         if "alert" in lower or "certificate required" in lower:
             return f"Docker at {place} refuses our certificate ({text}): give a cert and key that its CA signed"
         return f"TLS with Docker at {place} failed: {text}"
+
+
+def watch_peer(connection: socket.socket) -> None:
+    """Let the kernel find out when the other machine is gone: streams may be silent for hours."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+        ("TCP_KEEPINTVL", KEEPALIVE_EVERY_S),
+        ("TCP_KEEPCNT", KEEPALIVE_TRIES),
+    ):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _watched_socket(found: aiohttp.AddrInfoType) -> socket.socket:
+    family, type, proto, _, _ = found
+    connection = socket.socket(family, type, proto)
+    watch_peer(connection)
+    return connection
 
 
 def decode(text: bytes) -> Any:

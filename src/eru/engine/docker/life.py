@@ -11,7 +11,7 @@ import msgspec
 from eru.engine.contract import Created, CreateSpec, Inspection, Listed
 from eru.engine.docker.calls import Calls, filters
 from eru.engine.docker.frames import stamp_ns
-from eru.engine.docker.limits import merged, update_limits
+from eru.engine.docker.limits import CPU_PERIOD_US, merged, update_limits
 from eru.engine.docker.mapping import endpoint, map_create
 from eru.lib.tasks import shielded
 from eru.model.errors import EngineError, EngineMissing, EngineRefused
@@ -25,8 +25,11 @@ class Life(Calls):
 
     async def create(self, spec: CreateSpec) -> Created:
         mapped = map_create(spec, self._limits, self._settings, self._http.address.node_ip)
+        quota = burst(mapped.body["HostConfig"], self._settings.start_burst_cpu)
         answer = await self._change("POST", "/containers/create", body=mapped.body, name=spec.name)
         id = str(answer["Id"])
+        if quota:
+            self._own_quota[id] = quota
         try:
             for network, address in mapped.more_networks:
                 body = {"Container": id, "EndpointConfig": endpoint(address)}
@@ -45,6 +48,10 @@ class Life(Calls):
     async def start(self, id: str) -> None:
         async with self._starts:
             await self._change("POST", f"/containers/{id}/start")
+            quota = self._own_quota.get(id)
+            if quota:
+                await self._change("POST", f"/containers/{id}/update", body={"CpuQuota": quota})
+                self._own_quota.pop(id, None)
 
     async def stop(self, id: str, grace_s: float | None = None) -> None:
         query = {} if grace_s is None else {"t": max(math.ceil(grace_s), 0)}
@@ -58,6 +65,7 @@ class Life(Calls):
             await self._change("POST", f"/containers/{id}/stop", timeout_s=timeout_s, **query)
 
     async def remove(self, id: str, *, force: bool = False, volumes: bool = True) -> None:
+        self._own_quota.pop(id, None)
         try:
             await self._change("DELETE", f"/containers/{id}", force=int(force), v=int(volumes))
         except EngineRefused as error:
@@ -109,6 +117,19 @@ class Life(Calls):
         body = update_limits(merged(params), self._limits, self._ncpu)
         if body:
             await self._change("POST", f"/containers/{id}/update", body=body)
+
+
+def burst(host: dict[str, Any], cpu: float) -> int:
+    """Raise the CPU quota to `cpu` cores for the start; the quota to set afterwards, 0 when nothing was changed.
+
+    If this process dies in between, the container is not recorded yet and gets swept.
+    """
+    own = int(host.get("CpuQuota") or 0)
+    wanted = int(cpu * CPU_PERIOD_US)
+    if not 0 < own < wanted:
+        return 0
+    host["CpuQuota"] = wanted
+    return own
 
 
 def inspection(found: Mapping[str, Any], node_ip: str) -> Inspection:
