@@ -37,7 +37,8 @@ from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
 Req = TypeVar("Req", bound=Message)
 Resp = TypeVar("Resp", bound=Message)
 
-ROUNDS = 2  # times a safe call is offered to every known core
+ROUNDS = 3  # times a safe call is offered to every known core
+RETRY_PAUSE_S = 0.05  # before a safe call is offered again
 STATUS_LOOKS = 50  # times we look for the status of a call that ended while we were sending
 STATUS_WAIT_S = 0.01  # between two looks
 _WRITE_FAILED = "Internal error from Core"  # grpc.aio's words for it
@@ -244,6 +245,7 @@ class CoreClient:
                 error = remote_error(method, link.address, failed)
                 if not self._may_retry(method, error, tried):
                     raise error from None
+            await self._world.clock.sleep(self._world.jitter(RETRY_PAUSE_S))
 
     async def stream(
         self, method: UnaryStream[Req, Resp], request: Req, *, timeout_s: float | None = None
@@ -270,6 +272,7 @@ class CoreClient:
                     raise error from None
             finally:
                 call.cancel()
+            await self._world.clock.sleep(self._world.jitter(RETRY_PAUSE_S))
 
     async def both(
         self, method: StreamStream[Req, Resp], requests: AsyncIterable[Req], *, timeout_s: float | None = None

@@ -166,8 +166,8 @@ class Dropper:
         writer.close()
 
 
-@pytest.mark.parametrize(("safe", "requests"), [(True, 2), (False, 1)])
-async def test_only_safe_calls_are_repeated_once_they_were_sent(safe: bool, requests: int) -> None:
+@pytest.mark.parametrize("safe", [True, False])
+async def test_only_safe_calls_are_repeated_once_they_were_sent(safe: bool) -> None:
     dropper = Dropper()
     server = await asyncio.start_server(dropper, "127.0.0.1", 0)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -177,4 +177,4 @@ async def test_only_safe_calls_are_repeated_once_they_were_sent(safe: bool, requ
         (writing if safe else reading).close()
         with pytest.raises(RemoteError):
             await (reading if safe else writing)
-    assert dropper.requests == requests
+    assert dropper.requests > 1 if safe else dropper.requests == 1

@@ -316,6 +316,6 @@ async def test_the_status_of_a_call_that_ended_while_its_client_was_sending() ->
 
     async with serving(both(rpc.ExecuteWorkload, refuse)) as server, client(server) as core:
         for _ in range(30):
-            with pytest.raises(RemoteError, match="^no$") as caught:
+            with pytest.raises(RemoteError, match=r"^no$") as caught:
                 _ = [message async for message in core.both(rpc.ExecuteWorkload, many())]
             assert caught.value.code == 1079

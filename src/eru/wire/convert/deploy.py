@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from eru.model.commands import split_command
-from eru.model.deploy import DeploySpec, Entrypoint, FileToSend, LogConfig, NodeFilter, Strategy
+from eru.model.deploy import DeploySpec, Entrypoint, FileToSend, LogConfig, NodeFilter, ReplaceSpec, Strategy
 from eru.model.errors import InvalidInput
 from eru.model.names import check_entrypoint, check_name
 from eru.model.workloads import HealthCheck, Hook
@@ -52,22 +54,24 @@ def capacity_spec(options: pb.DeployOptions) -> DeploySpec:
     return spec
 
 
-def replace_spec(options: pb.DeployOptions) -> DeploySpec:
-    """The same message as the successor of existing workloads: app and entrypoint are enough."""
-    if not options.name:
+def replace_spec(options: pb.ReplaceOptions) -> ReplaceSpec:
+    """A replace: app and entrypoint are enough, and count is at least 1. Raises InvalidInput."""
+    if not options.HasField("deployOpt"):
+        raise InvalidInput("no deploy options")
+    deploy = options.deployOpt
+    if not deploy.name:
         raise InvalidInput("app name is empty")
-    if not options.HasField("entrypoint"):
+    if not deploy.HasField("entrypoint"):
         raise InvalidInput("no entry in spec: entrypoint is missing")
-    check_entrypoint(options.entrypoint.name)
-    spec = _spec(options)
-    return spec if spec.count > 0 else _with_count(options)
-
-
-def _with_count(options: pb.DeployOptions) -> DeploySpec:
-    once = pb.DeployOptions()
-    once.CopyFrom(options)
-    once.count = 1
-    return _spec(once)
+    check_entrypoint(deploy.entrypoint.name)
+    spec = _spec(deploy)
+    return ReplaceSpec(
+        deploy=spec if spec.count > 0 else msgspec.structs.replace(spec, count=1),
+        ids=[workload_id(id) for id in dict.fromkeys(options.IDs)],
+        network_inherit=options.networkinherit,
+        filter_labels=checked_map("filter_labels", options.filter_labels),
+        copy={file_path(source): file_path(target) for source, target in options.copy.items()},
+    )
 
 
 def _spec(options: pb.DeployOptions, *, lambda_: bool = False) -> DeploySpec:
