@@ -39,6 +39,7 @@ class ServerGroup(LazyGroup):
         if ctx._protected_args or (ctx.args and ctx.args[0] in self.lazy):
             return super().invoke(ctx)
         command = self._server()
+        command.epilog = command.epilog or "See also `eru core info` and `eru core watch`, about the core that runs."
         with command.make_context(ctx.info_name, list(ctx.args), parent=ctx.parent) as inner:
             return command.invoke(inner)
 

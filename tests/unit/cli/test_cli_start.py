@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from eru.cli.app import root
 from eru.cli.lazy import LazyGroup, Verb
+from eru.cli.reference import rewritten
 
 HEAVY = ("grpc", "rich", "aiohttp", "numpy", "asyncio", "google.protobuf", "yaml", "structlog", "msgspec")
 
@@ -103,3 +105,8 @@ def test_completion_scripts(eru):
     assert "_ERU_COMPLETE=bash_complete" in eru("completion", "bash").out
     assert "_ERU_CLI_COMPLETE=zsh_complete" in eru("completion", "zsh", published=True).out
     assert "fish_complete" in eru("completion", "fish").out
+
+
+def test_the_manual_is_up_to_date():
+    page = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
+    assert page.read_text() == rewritten(page.read_text()), "run: python -m eru.cli.reference docs/cli.md"
