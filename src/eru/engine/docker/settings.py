@@ -20,12 +20,12 @@ class RegistryAuth(msgspec.Struct, frozen=True, kw_only=True):
 class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds. `auths`: registry host (with port) -> credentials.
 
-        `tls_check_hostname` False accepts certificates that are signed by the
-        node's CA but not issued for its address; every opened handle says so in
-        the log. `start_burst_cpu` (cores, 0: off): a container with a smaller CPU limit
-    starts under this one and gets its own right after, before its start is
-    reported; starting under a tiny limit takes many times as long. `log` is the
-    driver for workloads deployed with debug.
+    `tls_check_hostname` False accepts certificates that are signed by the
+    node's CA but not issued for its address; every opened handle says so in
+    the log. `start_burst_cpu` (cores, 0: off): a container with a smaller CPU
+    limit starts under this one and gets its own right after, before its start
+    is reported; starting under a tiny limit takes many times as long. `log` is
+    the driver for workloads deployed with debug.
     """
 
     auths: dict[str, RegistryAuth] = {}
