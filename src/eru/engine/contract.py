@@ -50,7 +50,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     memory_reservation_floor: int = 6 * 1024 * 1024
     network_mode: str = "host"
     use_local_dns: bool = False
-    start_parallel_max: int = 8
+    start_parallel_max: int = 32
 
 
 class CreateSpec(msgspec.Struct, frozen=True, kw_only=True):
