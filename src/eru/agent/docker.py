@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -20,6 +21,8 @@ from eru.model.errors import EngineError, EngineRefused, EngineUnreachable
 
 FRAME = struct.Struct(">BxxxL")
 HEAD_MAX = 64 << 10  # bytes of an answer's head
+TAIL_LINES = 20_000  # kept lines that are looked through from the end of a log first
+LONG_TAIL_LINES = 500_000
 LINE_MAX = 16 << 20  # bytes of one kept line put together from its parts
 EVENTS = ["create", "start", "die", "destroy", "pause", "unpause", "connect", "disconnect"]
 
@@ -166,10 +169,34 @@ class DockerRuntime:
         return connection
 
     async def history(self, id: str, *, tty: bool, since_ns: int) -> AsyncIterator[list[PastLine]]:
+        """Docker scans a log from its beginning for `since`, but finds its end fast: try the end first."""
         await self.http.negotiate()
-        query = {"stdout": "1", "stderr": "1", "timestamps": "1", "since": _stamp(since_ns)}
+        recent: list[PastLine] = []
+        async for lines in self._kept(id, tty, {"tail": str(TAIL_LINES), "since": _stamp(since_ns)}):
+            recent.extend(lines)
+        if len(recent) < TAIL_LINES // 2:  # lines kept in several parts count several times there
+            if recent:
+                yield recent
+            return
+        recent.clear()
+        query = (
+            {"tail": str(LONG_TAIL_LINES)} if await self._reaches(id, tty, since_ns) else {"since": _stamp(since_ns)}
+        )
+        async for lines in self._kept(id, tty, query):
+            if kept := [line for line in lines if line.time_ns >= since_ns]:
+                yield kept
+
+    async def _reaches(self, id: str, tty: bool, since_ns: int) -> bool:
+        """Whether the long tail of the log begins before `since_ns`."""
+        async with aclosing(self._kept(id, tty, {"tail": str(LONG_TAIL_LINES)})) as batches:
+            async for lines in batches:
+                return lines[0].time_ns <= since_ns
+        return False
+
+    async def _kept(self, id: str, tty: bool, query: dict[str, str]) -> AsyncGenerator[list[PastLine], None]:
         parser = HistoryParser(tty)
-        async with self.http.stream("GET", f"/containers/{id}/logs", query) as chunks:
+        asked = {"stdout": "1", "stderr": "1", "timestamps": "1"} | query
+        async with self.http.stream("GET", f"/containers/{id}/logs", asked) as chunks:
             async for chunk in chunks:
                 if lines := parser.feed(chunk):
                     yield lines

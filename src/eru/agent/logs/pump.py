@@ -33,6 +33,8 @@ from eru.model.errors import EngineError, EngineMissing, EngineUnreachable
 
 EARLY_HIGH = 256 << 10  # live bytes held while the past is joined
 CAUGHT_UP_BELOW = 32 << 10  # a read of fewer bytes means that nothing older waits
+IN_FLIGHT_MAX = 4 << 20  # bytes between a workload and us: an engine blocks the workload well below this
+MARK_EVERY = 512 << 10
 JOIN_WAIT_S = 0.15  # for live bytes when kept lines overlap the attach
 JOIN_TRIES = 3
 KNOWN_MAX = 1000  # kept lines handed on that may still arrive live
@@ -96,6 +98,8 @@ class Pump:
         self._begun = asyncio.Event()
         self._over = asyncio.Event()  # the workload has stopped, or the attach has ended
         self._caught_up_ns = world.clock.now_ns()
+        self._received = 0
+        self._marks: deque[tuple[int, int]] = deque()  # (bytes received, when)
         self._order = 0
         self._skip: dict[int, int] = {}  # stream -> live lines that are known already
         self._fresh = False
@@ -256,8 +260,7 @@ class Pump:
     def _live(self, data: bytes) -> None:
         now = self._world.clock.now()
         now_ns = int(now * 1e9)
-        if len(data) < CAUGHT_UP_BELOW and self._paused_by is None:
-            self._caught_up_ns = now_ns
+        self._note_progress(len(data), now_ns)
         when = stamp(now)
         for stream, payload in self._frames.feed(data):
             buffer = self._buffers[stream]
@@ -267,6 +270,18 @@ class Pump:
             lines = buffer.feed(payload)
             if lines:
                 self._emit(stream, lines, when, now_ns)
+
+    def _note_progress(self, size: int, now_ns: int) -> None:
+        """Keep `_caught_up_ns`: nothing that is still unread was printed before it."""
+        if size < CAUGHT_UP_BELOW and self._paused_by is None:
+            self._caught_up_ns = now_ns
+            self._marks.clear()
+            return
+        self._received += size
+        if not self._marks or self._received - self._marks[-1][0] >= MARK_EVERY:
+            self._marks.append((self._received, now_ns))
+        while self._marks[0][0] <= self._received - IN_FLIGHT_MAX:
+            self._caught_up_ns = max(self._caught_up_ns, self._marks.popleft()[1])
 
     def _live_long(self, stream: int, payload: bytes, when: bytes, now_ns: int) -> None:
         """As `_live` where a line may be over-long: cut it, mark the parts."""

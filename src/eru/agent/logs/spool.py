@@ -46,39 +46,35 @@ class Spool:
         return True
 
     def prepend(self, records: bytes) -> bool:
-        """Keep records that go before all others. Discards read-ahead. False if the disk refuses."""
-        self.rewind()
+        """Keep records that go before all others. Ends reading ahead. False if the disk refuses."""
         first = min(self._segments, default=_FIRST + 1)
-        if self._offset:  # the first file has been read in part: cut that part off first
-            head = self._directory / f"{first:020d}"
-            try:
+        head = self._directory / f"{first:020d}"
+        try:
+            if self._offset:  # the first file was read in part: its rest moves behind the new records
                 with open(head, "rb") as file:
                     file.seek(self._offset)
-                    records += file.read()
-                self._write_file(first - 1, records)
-            except OSError:
-                return False
-            self.size += len(records) - (self._segments.pop(first) - self._offset)
+                    kept = file.read()
+            else:
+                kept = b""
+            (self._directory / f"{first - 1:020d}").write_bytes(records + kept)
+        except OSError:
+            return False
+        if self._offset:
             if first == self._write_segment:
                 self._close_writer()
-            self._segments[first - 1] = len(records)
-            self._commit_position(first - 1, 0)
+            del self._segments[first]
             head.unlink(missing_ok=True)
-        else:
-            try:
-                self._write_file(first - 1, records)
-            except OSError:
-                return False
-            self._segments[first - 1] = len(records)
-            self.size += len(records)
-            self._commit_position(first - 1, 0)
+        self._segments[first - 1] = len(records) + len(kept)
+        self.size += len(records)
+        self._offset = 0
+        self._commit_position(first - 1, 0)
         self.rewind()
         return True
 
     def read(self, limit: int) -> bytes:
         """The next whole records after those read before, at most about `limit` bytes; b"" when there are none."""
-        while self._read_segment in self._segments:
-            left = self._segments[self._read_segment] - self._read_at
+        while True:
+            left = self._segments.get(self._read_segment, 0) - self._read_at
             if left > 0:
                 with open(self._directory / f"{self._read_segment:020d}", "rb") as file:
                     file.seek(self._read_at)
@@ -91,9 +87,8 @@ class Spool:
                 return chunk[:cut]
             later = [number for number in self._segments if number > self._read_segment]
             if not later:
-                break
+                return b""
             self._read_segment, self._read_at = min(later), 0
-        return b""
 
     def advance(self, count: int) -> None:
         """The next `count` bytes have been handed on and are not needed any more."""
@@ -137,9 +132,6 @@ class Spool:
         if self._write_fd >= 0:
             os.close(self._write_fd)
             self._write_fd = self._write_segment = -1
-
-    def _write_file(self, number: int, records: bytes) -> None:
-        (self._directory / f"{number:020d}").write_bytes(records)
 
     def _found(self) -> dict[int, int]:
         files = [entry for entry in self._directory.iterdir() if entry.name.isdecimal()]
