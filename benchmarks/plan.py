@@ -137,7 +137,7 @@ def published(all_cases: list[Case], nodes: int) -> dict[str, float]:
 
 def line(name: str, best: float, median: float, twin: float | None, go: float | None, quality: str) -> None:
     def against(other: float | None) -> str:
-        return f"{other:>10,.2f} {other / best:>8,.0f}x" if other is not None else f"{'-':>10} {'-':>9}"
+        return f"{other:>10,.2f} {other / median:>8,.0f}x" if other is not None else f"{'-':>10} {'-':>9}"
 
     print(f"{name:<38}{best:>9.3f}{median:>9.3f} {against(twin)} {against(go)}  {quality}")
 
