@@ -167,6 +167,7 @@ def _failed(error: BaseException) -> int:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     if isinstance(error, click.ClickException):
         return _tell(_usage_problem(error))

@@ -63,8 +63,15 @@ def to_yaml(data: Any) -> str:
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
-    text: str = yaml.dump(data, Dumper=Plain, sort_keys=True, allow_unicode=True, width=1 << 30)
-    return text.removesuffix("...\n") + "\n"
+    def text(dumper: Plain, value: str) -> yaml.ScalarNode:
+        """Double quotes around text that would be read as something else, blocks for several lines."""
+        kind = dumper.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
+        style = "|" if "\n" in value else None if kind == "tag:yaml.org,2002:str" else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Plain.add_representer(str, text)
+    made: str = yaml.dump(data, Dumper=Plain, sort_keys=True, allow_unicode=True, width=1 << 30)
+    return made.removesuffix("...\n") + "\n"
 
 
 def expanded(data: Any) -> Any:

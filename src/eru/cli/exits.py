@@ -147,7 +147,7 @@ def refusal_lines(refusals: Sequence[Refusal]) -> list[str]:
             nearest = min(same, key=lambda each: (each.wanted - each.free, each.nodename))
             lines.append(f"{len(same)} nodes: {refusal_text(nearest)} (nearest: {nearest.nodename})")
         else:
-            lines += [f"node {each.nodename}: {refusal_text(each)}" for each in same]
+            lines += [(f"node {each.nodename}: " if each.nodename else "") + refusal_text(each) for each in same]
     return lines
 
 

@@ -10,11 +10,12 @@ import click
 
 from eru.cli import attach, bags, names, terminal
 from eru.cli import deploy_options as options
-from eru.cli.exits import Exit, usage
+from eru.cli.exits import Exit, not_found, usage
 from eru.cli.lazy import verb
 from eru.cli.resolve import short
 from eru.cli.session import Session
 from eru.cli.spec import Spec
+from eru.cli.suggest import did_you_mean
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
@@ -72,9 +73,18 @@ async def lambda_(session: Session, command: tuple[str, ...], **values: Any) -> 
 
     answers = session.both(rpc.RunAndWait, requests())
     if asynchronous:
-        return await _started(session, answers)
+        return await _judged(session, values["pod"], await _started(session, answers))
     with terminal.raw() if interactive else nullcontext():
-        return await attach.follow(session, answers, workloads=values["count"], prefix=values["workload_id"])
+        code = await attach.follow(session, answers, workloads=values["count"], prefix=values["workload_id"])
+    return await _judged(session, values["pod"], code)
+
+
+async def _judged(session: Session, pod: str, code: int) -> int:
+    """The exit code; a failure because of an unknown pod is told as that."""
+    pods = await names.known(session, "pod") if code == Exit.ERROR else []
+    if pods and pod not in pods:
+        raise not_found(f"there is no pod {pod!r}", hint=did_you_mean(pod, pods))
+    return code
 
 
 def _request(session: Session, values: dict[str, Any], words: list[str]) -> pb.DeployOptions:

@@ -111,5 +111,6 @@ def _tell(session: Session, answer: pb.ReplaceWorkloadMessage) -> bool:
         session.talk.good(f"{old} -> {new}")
     hooks = [*answer.remove.hook.splitlines(), *answer.create.hook.decode("utf-8", "replace").splitlines()]
     for line in hooks:
-        session.talk.say(f"  hook: {line}")
+        if line not in answer.error:  # why the old one was started again is told already
+            session.talk.say(f"  hook: {line}")
     return not answer.error
