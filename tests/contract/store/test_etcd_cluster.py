@@ -219,8 +219,15 @@ async def test_close_ends_calls_and_watches(tmp_path: Path) -> None:
         watch = await store.watch("/", 1)
         reading = asyncio.ensure_future(anext(aiter(watch)))
         await asyncio.sleep(0.1)
+        lease = await store.grant(60)
+        cluster.pause(0)
+        calls = [store.get("/k"), store.txn([], [Put("/k", b"")]), store.keep_alive(lease)]
+        waiting = [asyncio.ensure_future(call) for call in calls]
+        await asyncio.sleep(0.1)
         async with asyncio.timeout(10):
             await store.close()
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(result) for result in results] == [StoreUnavailable, OutcomeUnknown, StoreUnavailable]
             with pytest.raises(StoreUnavailable, match="closed"):
                 await reading
             with pytest.raises(StoreUnavailable, match="closed"):

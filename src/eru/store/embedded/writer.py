@@ -225,7 +225,7 @@ class Writer:
         except sqlite3.Error as error:
             self._roll_back()
             failure = commit_failure(error, self._path)
-            self._answer([(job, result if _failed(result) else failure) for job, result in results], [])
+            self._answer([(job, failure) for job in jobs], [])
             return False
         self._answer(results, session.entries)
         return more
@@ -258,7 +258,3 @@ def commit_failure(error: sqlite3.Error, path: Path) -> StoreError:
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR:
         return OutcomeUnknown(f"{explained}; it is not known whether the last changes were kept")
     return explained
-
-
-def _failed(result: object) -> bool:
-    return isinstance(result, Exception)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -199,8 +201,12 @@ class EtcdStore:
             response_deserializer=LEASE_KEEP_ALIVE.answer.FromString,
         )(timeout=min(timeout_s, self._settings.request_timeout_s / 2), metadata=metadata)
         try:
-            await stream.write(pb.LeaseKeepAliveRequest(ID=lease))
+            with contextlib.suppress(asyncio.InvalidStateError):  # it has failed already; the read says why
+                await stream.write(pb.LeaseKeepAliveRequest(ID=lease))
             answer = await stream.read()
+        except asyncio.CancelledError:
+            self._endpoints.explain_if_closed(True)
+            raise
         except AioRpcError as error:
             failure = judge(error)
             trouble[member.name] = brief(error)

@@ -141,6 +141,9 @@ class Endpoints:
             token = await self._token()
             try:
                 answer: A = await member.call(method)(request, timeout=timeout_s, metadata=metadata(token))
+            except asyncio.CancelledError:
+                self.explain_if_closed(repeatable)
+                raise
             except AioRpcError as error:
                 failure = judge(error)
                 if failure is Failure.FINAL:
@@ -163,6 +166,14 @@ class Endpoints:
     def check_open(self) -> None:
         """Raises StoreUnavailable after `close`."""
         if self._closed:
+            raise StoreUnavailable("the store is closed")
+
+    def explain_if_closed(self, repeatable: bool) -> None:
+        """For a CancelledError: raises a StoreError if gRPC made it because the store was closed under a call."""
+        task = asyncio.current_task()
+        if self._closed and (task is None or not task.cancelling()):
+            if not repeatable:
+                raise OutcomeUnknown("the store was closed; not known whether the transaction was done")
             raise StoreUnavailable("the store is closed")
 
     async def unavailable(self, trouble: dict[str, str]) -> StoreUnavailable:

@@ -9,6 +9,7 @@ was handed out: the events of one transaction may come in fragments.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Self
 
 import grpc
@@ -123,17 +124,15 @@ class EtcdWatch:
         )(metadata=metadata)
         self._stream, self._member, self._parts = stream, member, []
         self._metadata = metadata
-        await stream.write(
-            pb.WatchRequest(
-                create_request=pb.WatchCreateRequest(
-                    key=self._prefix.encode(),
-                    range_end=rules.prefix_end(self._prefix),
-                    start_revision=self._next,
-                    progress_notify=True,
-                    fragment=True,
-                )
-            )
+        create = pb.WatchCreateRequest(
+            key=self._prefix.encode(),
+            range_end=rules.prefix_end(self._prefix),
+            start_revision=self._next,
+            progress_notify=True,
+            fragment=True,
         )
+        with contextlib.suppress(asyncio.InvalidStateError):  # it has failed already; the read says why
+            await stream.write(pb.WatchRequest(create_request=create))
         return stream
 
     def _take(self, answer: pb.WatchResponse) -> WatchBatch | None:
@@ -177,7 +176,8 @@ class EtcdWatch:
             return "closed"
         failure = judge(error)
         if failure is Failure.LOGIN:
-            await self._endpoints.renew_login(self._metadata)
+            with contextlib.suppress(StoreUnavailable):  # the next try asks again
+                await self._endpoints.renew_login(self._metadata)
         elif failure is Failure.FINAL:
             raise explain(error, self._endpoints.names) from error
         elif member is not None:
