@@ -139,6 +139,7 @@ def published_root() -> LazyGroup:
 
 def run(group: click.Command, program: str, args: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code. Nothing escapes as a traceback."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines are no talk of ours
     _complete(group, program)
     try:
         words = list(sys.argv[1:] if args is None else args)

@@ -104,10 +104,9 @@ def code_of(kind: str, text: str) -> Exit:
 def explain(error: errors.EruError) -> Problem:
     """What to tell about an error from core or from our own rooms."""
     if isinstance(error, errors.CoreUnreachable):
-        return Problem(
-            str(error),
-            hint="start one with `eru up` or `eru core`, or name yours with --eru HOST:PORT or the variable ERU",
-        )
+        notes = getattr(error, "__notes__", [])
+        start = "start one with `eru up` or `eru core`, or name yours with --eru HOST:PORT or the variable ERU"
+        return Problem(str(error), hint=notes[0] if notes else start)
     if isinstance(error, errors.RemoteError):
         return _remote(error)
     for kind, code in _CLASS_CODES:

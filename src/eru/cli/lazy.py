@@ -202,9 +202,7 @@ def verb(name: str, *, examples: str = "", tail: bool = False, **attrs: Any) -> 
 
 def _start(body: Body, settings: Settings, values: dict[str, Any]) -> int:
     import asyncio  # only commands pay for it, help does not
-    import os
 
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines are no talk of ours
     return int(asyncio.run(_run(body, settings, values)) or 0)
 
 

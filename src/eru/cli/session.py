@@ -17,7 +17,7 @@ from eru.cli.exits import usage
 from eru.cli.settings import Settings
 from eru.cli.talk import Talk
 from eru.lib.world import World, real_world
-from eru.model.errors import RemoteError
+from eru.model.errors import CoreUnreachable, RemoteError
 from eru.wire.channel import ClientTLS, CoreClient, connect
 from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
 
@@ -71,6 +71,7 @@ class Session:
             return await core.unary(method, request, timeout_s=timeout_s)
         except RemoteError as error:
             result = f"code {error.code}"
+            self._note(error)
             raise
         finally:
             self._trace(method, started, result)
@@ -108,9 +109,15 @@ class Session:
                 yield answer
         except RemoteError as error:
             result = f"code {error.code}"
+            self._note(error)
             raise
         finally:
             self._trace(method, started, f"{result}, {count} messages")
+
+    def _note(self, error: RemoteError) -> None:
+        """A hint that only we can give: a failed handshake looks like a core that is not there."""
+        if isinstance(error, CoreUnreachable) and _tls(self.settings) is not None:
+            error.add_note("with TLS, core must have it on, and --tls-ca must have signed its certificate")
 
     def _trace(self, method: Method[Any, Any], started: float, result: str) -> None:
         self.talk.call(method.name, self.world.clock.monotonic() - started, result)
@@ -173,6 +180,9 @@ def _read(option: str, path: str) -> bytes:
     if not path:
         return b""
     try:
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise usage(f"{option} {path}: {error.strerror or error}", hint="give the path of a PEM file") from None
+    if b"-----BEGIN" not in data:
+        raise usage(f"{option} {path} is not a PEM file")
+    return data
