@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,7 @@ class Outcome:
     failed: list[pb.CreateWorkloadMessage] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     refused: str = ""
+    broken: str = ""  # why the answers stopped before the end
     seconds: float = 0.0
 
 
@@ -112,33 +114,38 @@ async def run(
         return [f"deploying {label}: {len(outcome.done)} of {outcome.asked} done{failed} · {elapsed:.1f}s"]
 
     async with progress(session.talk, session.world, line) as live:
-
-        def take(instance: pb.CreateWorkloadMessage) -> None:
-            live.clear()
-            _take(session, outcome, instance)
-
         try:
-            async for event in session.stream(rpc.Deploy, ours):
+            async for event in _events(session, ours):
                 outcome.refusals += [from_wire(each) for each in event.refusals]
                 if event.HasField("instance"):
-                    take(event.instance)
+                    live.clear()
+                    _take(session, outcome, event.instance)
         except RemoteError as error:
-            if error.code != UNIMPLEMENTED:
+            if not (outcome.done or outcome.failed):
                 raise await explained(session, request, error) from None
-            if if_revision or all_or_nothing:
-                option = "--if-rev" if if_revision else "--all-or-nothing"
-                raise Problem(
-                    f"this core cannot do {option}",
-                    why="it is a published core, or an older one; nothing was deployed",
-                    hint=f"leave {option} away, or upgrade core",
-                ) from None
-            try:
-                async for instance in session.stream(rpc.CreateWorkload, request):
-                    take(instance)
-            except RemoteError as failed:
-                raise await explained(session, request, failed) from None
+            outcome.broken = str(error)
     outcome.seconds = session.world.clock.monotonic() - started
     return outcome
+
+
+async def _events(session: Session, ours: v1.DeployRequest) -> AsyncIterator[v1.DeployEvent]:
+    """What our core tells, or the same from a published one, which cannot do everything."""
+    try:
+        async for event in session.stream(rpc.Deploy, ours):
+            yield event
+        return
+    except RemoteError as error:
+        if error.code != UNIMPLEMENTED:
+            raise
+    if ours.if_revision or ours.all_or_nothing:
+        option = "--if-rev" if ours.if_revision else "--all-or-nothing"
+        raise Problem(
+            f"this core cannot do {option}",
+            why="it is a published core, or an older one; nothing was deployed",
+            hint=f"leave {option} away, or upgrade core",
+        )
+    async for instance in session.stream(rpc.CreateWorkload, ours.options):
+        yield v1.DeployEvent(instance=instance)
 
 
 def _take(session: Session, outcome: Outcome, instance: pb.CreateWorkloadMessage) -> None:
@@ -177,6 +184,8 @@ def from_wire(refusal: v1.Refusal) -> Refusal:
 async def explained(session: Session, request: pb.DeployOptions, error: RemoteError) -> Problem:
     """The problem to tell; an unknown pod is named as what it is."""
     problem = explain(error)
+    if str(error).startswith("core at"):  # it was reached, and then lost
+        problem.hint = f"what was begun is taken back or finished; `eru workload list {request.name}` shows it"
     if problem.code in (Exit.REFUSED, Exit.NOT_FOUND):
         return await no_room(session, request, problem)
     return problem
@@ -216,6 +225,10 @@ async def finish(session: Session, request: pb.DeployOptions, outcome: Outcome, 
     label = f"{request.name}/{request.entrypoint.name}"
     session.talk.say(f"deployed {len(outcome.done)} of {total} {label} in {outcome.seconds:.1f}s")
     code = Exit.OK if not outcome.failed else Exit.PARTLY if outcome.done else Exit.ERROR
+    if outcome.broken:
+        session.talk.bad(f"the rest is not known: {outcome.broken}")
+        session.talk.next(f"eru workload list {request.name}")
+        code = Exit.PARTLY
     if wait_s and outcome.done:
         healthy = await wait_healthy(session, {each.id: each.name for each in rows}, wait_s)
         code = code if healthy else Exit.PARTLY

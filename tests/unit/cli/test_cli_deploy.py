@@ -106,6 +106,18 @@ def test_deploy_output(eru, script, spec):
     assert quiet.err == "✗ instance on n2: no such image\n"
 
 
+def test_a_core_that_is_lost_half_way(eru, script, spec):
+    def answer(requests):
+        next(requests)
+        yield from deployed(GOOD)
+        raise RuntimeError("lost")
+
+    script.answers["Deploy"] = answer
+    done = eru("workload", "deploy", *DEPLOY, "--count", "2", spec)
+    assert (done.code, "app_web_abcdef" in done.out) == (3, True)
+    assert "the rest is not known" in done.err
+
+
 def test_no_room_is_explained_per_node(eru, script, spec):
     refusal = v1.Refusal(nodename="n1", reason="resource", dimension="cpumem.memory", wanted=512 << 20, free=40 << 20)
     event = v1.DeployEvent(instance=pb.CreateWorkloadMessage(error="not enough"), refusals=[refusal])

@@ -93,6 +93,14 @@ def test_no_core_is_told_with_the_next_step(eru):
     assert "hint: " in done.err
 
 
+def test_tls_trouble_is_told_as_that(eru, script, tmp_path):
+    done = eru("--tls", "pod", "list")
+    assert (done.code, "--tls-ca" in done.err) == (1, True)
+    (tmp_path / "ca.pem").write_text("garbage")
+    assert eru("--tls-ca", str(tmp_path / "ca.pem"), "pod", "list").code == 2
+    assert eru("--tls-ca", str(tmp_path / "no.pem"), "pod", "list").code == 2
+
+
 def test_a_wrong_address_is_usage(eru):
     assert eru("--eru", "no address", "pod", "list").code == 2
 
