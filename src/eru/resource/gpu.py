@@ -193,8 +193,8 @@ def _parse(bag: Bag | None, *, low: int) -> Counts:
         raise InvalidInput(f"{_KEY} {shown(value)} is not a map of at most {PRODUCTS_MAX} products to counts")
     counts: Counts = {}
     for product, many in value.items():
-        if not isinstance(product, str) or not 0 < len(product) <= PRODUCT_LENGTH_MAX:
-            raise InvalidInput(f"{_KEY}: product {shown(product)} is empty or too long")
+        if not isinstance(product, str) or not 0 < len(product) <= PRODUCT_LENGTH_MAX or not product.isprintable():
+            raise InvalidInput(f"{_KEY}: product {shown(product)} is empty, too long or not printable")
         counts[product] = parse_whole(f"{_KEY}: {product}", many, low=low, most=COUNT_MAX)
     return counts
 

@@ -58,6 +58,16 @@ def room_of(capacity: Record, usage: Record) -> Room:
     )
 
 
+def likeness(room: Room) -> object:
+    """Equal for rooms in which the same fits."""
+    return (
+        tuple(room.free.items()),
+        room.memory,
+        tuple(room.numa.items()),
+        tuple(room.numa_memory.items()),
+    )
+
+
 def count(room: Room, need: Need) -> int:
     """How many bound instances fit: exactly as many as `places` can return."""
     most = _memory_cut(room.memory, need)

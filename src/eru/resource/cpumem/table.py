@@ -123,8 +123,13 @@ class CpumemTable:
         odd = self._is_odd[rows]
         if odd.any():
             need = rooms.Need(shape_of(pieces, self._sharebase), memory, self._maxshare)
+            counted: dict[object, int] = {}  # many nodes are alike
             for row in rows[odd].tolist():
-                capacity[row] = rooms.count(self._odd[row], need)
+                room = self._odd[row]
+                alike = rooms.likeness(room)
+                if alike not in counted:
+                    counted[alike] = rooms.count(room, need)
+                capacity[row] = counted[alike]
             rows = rows[~odd]
         fit = self._fit(pieces, rows)
         if memory:
