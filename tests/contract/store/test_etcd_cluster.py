@@ -202,10 +202,9 @@ async def test_a_full_etcd_says_what_to_do(tmp_path: Path) -> None:
         await store.close()
 
 
-async def test_large_pages_come_in_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eru.store.etcd.settings.MESSAGE_BYTES_MAX", 1_000_000)
+async def test_large_pages_come_in_smaller_parts(tmp_path: Path) -> None:
     with EtcdCluster(tmp_path) as cluster:
-        store = await EtcdStore.open(EtcdSettings(cluster.endpoints), WORLD)
+        store = await EtcdStore.open(EtcdSettings(cluster.endpoints, message_bytes_max=1_000_000), WORLD)
         for number in range(30):
             await store.txn([], [Put(f"/k/{number:02}", b"x" * 100_000)])
         items, _ = await range_all(store, "/k/")

@@ -13,9 +13,11 @@ import pytest
 from eru.lib.world import real_world
 from eru.model.errors import Compacted, LeaseLost, StoreError, StoreUnavailable
 from eru.store.contract import Change, Put, absent, range_all
-from eru.store.embedded import EmbeddedStore, backend
+from eru.store.embedded import EmbeddedStore, History
 
 WORLD = real_world()
+KEEP = History()
+SHORT = History(revisions=50, check_s=0.01)
 
 WRITER = """
 import asyncio, sys
@@ -38,9 +40,9 @@ asyncio.run(main())
 """
 
 
-async def reopened(store: EmbeddedStore, directory: Path) -> EmbeddedStore:
+async def reopened(store: EmbeddedStore, directory: Path, history: History = KEEP) -> EmbeddedStore:
     await store.close()
-    return await EmbeddedStore.open(directory, WORLD)
+    return await EmbeddedStore.open(directory, WORLD, history)
 
 
 def killed_writer(directory: Path) -> list[str]:
@@ -180,14 +182,13 @@ async def test_a_full_disk_refuses_writes_and_goes_on_when_there_is_room(tmp_pat
     await store.close()
 
 
-async def test_history_in_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "HISTORY_CHECK_S", 0.01)
-    store = await EmbeddedStore.open(tmp_path, WORLD, history_revisions=50)
+async def test_history_in_the_file_is_bounded(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path, WORLD, SHORT)
     for number in range(300):
         await store.txn([], [Put("/k", b"%d" % number)])
     async with asyncio.timeout(10):
         while True:
-            store = await reopened(store, tmp_path)
+            store = await reopened(store, tmp_path, SHORT)
             try:
                 await anext(aiter(await store.watch("/", 2)))
             except Compacted:
@@ -198,9 +199,8 @@ async def test_history_in_the_file_is_bounded(tmp_path: Path, monkeypatch: pytes
     await store.close()
 
 
-async def test_a_watch_far_behind_reads_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "FEED_BYTES", 20_000)
-    store = await EmbeddedStore.open(tmp_path, WORLD)
+async def test_a_watch_far_behind_reads_the_file(tmp_path: Path) -> None:
+    store = await EmbeddedStore.open(tmp_path, WORLD, History(memory_bytes=20_000))
     watch = await store.watch("/", 2)
     for number in range(500):
         await store.txn([], [Put("/k", b"%03d" % number + b"x" * 1_000)])

@@ -4,6 +4,6 @@
 their own threads, `backend` offers the contract.
 """
 
-from eru.store.embedded.backend import EmbeddedStore
+from eru.store.embedded.backend import EmbeddedStore, History
 
-__all__ = ["EmbeddedStore"]
+__all__ = ["EmbeddedStore", "History"]

@@ -7,6 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -27,21 +28,30 @@ R = TypeVar("R")
 
 REQUEST_TIMEOUT_S = 10.0  # a disk that does not answer for so long is called unavailable
 WAITING_JOBS = 10_000  # transactions that may wait for the writer
-FEED_REVISIONS = 10_000  # recent history in memory; watches further behind read the file
-FEED_BYTES = 8_000_000
-HISTORY_REVISIONS = 100_000  # kept in the file, at most
-HISTORY_S = 600.0  # kept in the file, unless there are more than HISTORY_REVISIONS
-HISTORY_CHECK_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How much of the past is kept for watches and for paged reads."""
+
+    revisions: int = 100_000  # in the file, at most
+    age_s: float = 600.0  # in the file, unless there are more than `revisions`
+    check_s: float = 10.0  # how often the file is looked through for what is too old
+    memory_revisions: int = 10_000  # in memory; watches further behind read the file
+    memory_bytes: int = 8_000_000
+
+
+KEEP = History()
 
 
 class EmbeddedStore:
     """A `Store` in a directory that one process at a time may open."""
 
-    def __init__(self, directory: Path, world: World, history_revisions: int = HISTORY_REVISIONS) -> None:
+    def __init__(self, directory: Path, world: World, history: History = KEEP) -> None:
         """Use `open` instead: this makes the object, that opens the file."""
         self._directory = directory
         self._world = world
-        self._history_revisions = history_revisions
+        self._history = history
         self._path = files.database(directory)
         self._lock = files.DirectoryLock(directory)
         self._leases = LeaseTable()
@@ -52,9 +62,9 @@ class EmbeddedStore:
         self._lease_added = asyncio.Event()
 
     @classmethod
-    async def open(cls, directory: Path | str, world: World, history_revisions: int = HISTORY_REVISIONS) -> Self:
+    async def open(cls, directory: Path | str, world: World, history: History = KEEP) -> Self:
         """Open or create. Raises StoreError: in use, damaged, not writable, not ours, newer format."""
-        store = cls(Path(directory), world, history_revisions)
+        store = cls(Path(directory), world, history)
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(store._threads, store._open_files, loop)
@@ -79,7 +89,7 @@ class EmbeddedStore:
             undo.pop_all()
 
     def _begin(self) -> None:
-        self._feed = Feed(self._writer.session.revision, FEED_REVISIONS, FEED_BYTES)
+        self._feed = Feed(self._writer.session.revision, self._history.memory_revisions, self._history.memory_bytes)
         now = self._world.clock.monotonic()
         for id, ttl_s in self._near.leases():
             self._leases.add(id, ttl_s, now)
@@ -253,11 +263,11 @@ class EmbeddedStore:
         """Every now and then, forget the history that is too old or too long."""
         marks: deque[tuple[float, int]] = deque()
         while True:
-            await self._world.clock.sleep(HISTORY_CHECK_S)
+            await self._world.clock.sleep(self._history.check_s)
             now = self._world.clock.monotonic()
             marks.append((now, self.revision))
-            edge = self.revision - self._history_revisions
-            while marks and now - marks[0][0] > HISTORY_S:
+            edge = self.revision - self._history.revisions
+            while marks and now - marks[0][0] > self._history.age_s:
                 edge = max(edge, marks.popleft()[1])
             if edge > 1:
                 with contextlib.suppress(StoreError):  # next time

@@ -33,6 +33,7 @@ class EtcdSettings:
     password: str = field(default="", repr=False)
     connect_timeout_s: float = 2.0
     request_timeout_s: float = 5.0  # for a whole call with all its tries
+    message_bytes_max: int = MESSAGE_BYTES_MAX
     watch_timeout_s: float = 30.0  # a watch without any connection for so long gives up
 
     def targets(self) -> list[str]:
@@ -59,7 +60,7 @@ class EtcdSettings:
     def options(self) -> list[tuple[str, str | int]]:
         """Channel options for grpc."""
         options: list[tuple[str, str | int]] = [
-            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_receive_message_length", self.message_bytes_max),
             ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
             ("grpc.min_reconnect_backoff_ms", RECONNECT_MOST_MS),
             ("grpc.max_reconnect_backoff_ms", RECONNECT_MOST_MS),
