@@ -19,6 +19,7 @@ from eru.engine.docker import DockerSettings
 from eru.engine.open import engine_factories
 from eru.engine.pool import EnginePool, PoolSettings
 from eru.lib.world import real_world
+from eru.model.deploy import LogConfig
 from eru.model.errors import EngineOutcomeUnknown, EngineRefused, EngineUnreachable
 from eru.model.nodes import NodeTLS
 from support.docker import ExtraDocker, extra_docker, free_port, limits_here, make_certificates
@@ -137,6 +138,7 @@ async def test_certificates_that_are_none() -> None:
     good = OTHERS.client
     for tls, word in (
         (NodeTLS(ca=good.ca), "cert and key missing"),
+        (NodeTLS(ca="gärbage", cert=good.cert, key=good.key), "ca is not a PEM"),
         (NodeTLS(ca="garbage", cert=good.cert, key=good.key), "ca is not a PEM"),
         (NodeTLS(ca=good.ca, cert="garbage", key=good.key), "not a PEM pair"),
         (NodeTLS(ca=good.ca, cert=good.cert, key=make_certificates().client.key), "not a PEM pair"),
@@ -183,7 +185,7 @@ async def test_too_many_open_files_are_explained(docker_endpoint: str) -> None:
             CreateSpec(name=f"nofile_x_{os.getpid()}", image="bb", commands=["true"], networks={"none": ""})
         )
         try:
-            with pytest.raises(EngineRefused, match=r"refused ulimit nofile.*docker\.nofile"):
+            with pytest.raises(EngineRefused, match=r"refused ulimit nofile=2000000000: .*docker\.nofile"):
                 await engine.start(created.id)
         finally:
             await engine.remove(created.id, force=True)
@@ -205,6 +207,14 @@ async def test_what_docker_refuses_is_said_with_the_next_step(docker_endpoint: s
                 await attempt(**spec)
             return str(caught.value)
 
+        async with opened(docker_endpoint) as other:
+            silent = CreateSpec(
+                name=f"silent_x_{os.getpid()}", image="bb", commands=["true"], log=LogConfig(type="none")
+            )
+            created = await other.create(silent)
+            with pytest.raises(EngineRefused, match="keeps none"):
+                _ = [chunk async for chunk in other.logs(created.id)]
+            await other.remove(created.id, force=True)
         assert "the image has no program 'nothing'" in await message(commands=["nothing"])
         text = await message(commands=["true"], params={"cpumem": {"cpu": 1, "cpu_map": {"900": 100}}})
         assert "refused CPU cores 900" in text

@@ -70,7 +70,7 @@ def tls_context(tls: NodeTLS, check_hostname: bool) -> ssl.SSLContext | None:
     context.check_hostname = check_hostname
     try:
         context.load_verify_locations(cadata=tls.ca)
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, ValueError, TypeError) as error:
         raise EngineUnreachable("the node's ca is not a PEM certificate: give the CA that signed Docker's") from error
     # The ssl module reads key pairs from files only; these are private and gone at once.
     with tempfile.NamedTemporaryFile("w") as cert, tempfile.NamedTemporaryFile("w") as key:

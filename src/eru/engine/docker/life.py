@@ -13,6 +13,7 @@ from eru.engine.docker.calls import Calls, filters
 from eru.engine.docker.frames import stamp_ns
 from eru.engine.docker.limits import CPU_PERIOD_US, merged, update_limits
 from eru.engine.docker.mapping import endpoint, map_create
+from eru.engine.docker.refused import ULIMIT_REFUSED
 from eru.lib.tasks import shielded
 from eru.model.errors import EngineError, EngineMissing, EngineRefused
 from eru.model.nodes import Resources
@@ -47,11 +48,24 @@ class Life(Calls):
 
     async def start(self, id: str) -> None:
         async with self._starts:
-            await self._change("POST", f"/containers/{id}/start")
+            try:
+                await self._change("POST", f"/containers/{id}/start")
+            except EngineRefused as error:
+                raise await self._with_asked_ulimit(id, error) from error
             quota = self._own_quota.get(id)
             if quota:
                 await self._change("POST", f"/containers/{id}/update", body={"CpuQuota": quota})
                 self._own_quota.pop(id, None)
+
+    async def _with_asked_ulimit(self, id: str, error: EngineRefused) -> EngineRefused:
+        """Docker says which limit it refused, not which number was asked for."""
+        refused = ULIMIT_REFUSED.search(str(error))
+        if refused is None:
+            return error
+        found = await self._read(f"/containers/{id}/json")
+        asked = {entry["Name"]: entry["Hard"] for entry in found["HostConfig"].get("Ulimits") or []}
+        number = asked.get(refused[1])
+        return EngineRefused(str(error).replace(f"{refused[1]}:", f"{refused[1]}={number}:", 1)) if number else error
 
     async def stop(self, id: str, grace_s: float | None = None) -> None:
         query = {} if grace_s is None else {"t": max(math.ceil(grace_s), 0)}

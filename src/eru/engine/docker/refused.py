@@ -11,6 +11,9 @@ _Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 _RLIMITS = {"6": "nproc", "7": "nofile", "8": "memlock", "9": "as", "4": "core", "3": "stack"}
 
 
+ULIMIT_REFUSED = re.compile(r"docker refused ulimit (\w+):")
+
+
 def explain(message: str) -> str:
     """Docker's message, put into one sentence with the next step where it is a known one."""
     text = " ".join(message.split())
@@ -74,6 +77,10 @@ _RULES: list[_Rule] = [
         lambda m: (
             f"docker's log driver does not work here ({m[1]}): set another one in the entrypoint's log or docker.log"
         ),
+    ),
+    (
+        re.compile(r"configured logging driver does not support reading"),
+        lambda _: "docker cannot read this workload's output back: its log driver sends it elsewhere and keeps none",
     ),
     (
         re.compile(r"device or resource busy.*memory|memory.*device or resource busy"),
