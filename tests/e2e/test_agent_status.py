@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -56,7 +57,7 @@ async def test_heartbeat_ttl_and_both_kinds_of_leaving(core: RecordingCore, agen
     await until(lambda: len(core.beats) > heard, "a heartbeat after the restart")
     assert await agent.end(signal.SIGTERM) == 0
     assert core.beats[-1] == (NODE, -1)
-    assert not Path(agent.settings["pid"]).exists()
+    assert "agent.pid" not in os.listdir(agent.folder)
 
 
 async def test_running_flips_with_and_without_health_check(

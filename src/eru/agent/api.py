@@ -6,7 +6,8 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 
 import msgspec
 
@@ -78,10 +79,11 @@ class AgentApi:
             return Answer(503, b"too many readers\n", "text/plain; charset=utf-8")
         return Answer(stream=self._records(reader))
 
-    async def _records(self, reader: Reader) -> AsyncIterator[bytes]:
+    async def _records(self, reader: Reader) -> AsyncGenerator[bytes, None]:
         try:
-            async for record in reader.records():
-                yield record
+            async with aclosing(reader.records()) as records:
+                async for record in records:
+                    yield record
         finally:
             self._hub.leave(reader)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -41,7 +42,7 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes = b""
     content_type: str = ""
     headers: dict[str, str] = {}
-    stream: AsyncIterator[bytes] | None = None
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 Handler = Callable[[Request], Awaitable[Answer]]
@@ -169,10 +170,11 @@ async def _write_stream(
         writer.transport.abort()
 
 
-async def _send_all(writer: asyncio.StreamWriter, stream: AsyncIterator[bytes], http11: bool) -> None:
-    async for item in stream:
-        writer.write(b"%X\r\n%b\r\n" % (len(item), item) if http11 else item)
-        await writer.drain()
+async def _send_all(writer: asyncio.StreamWriter, stream: AsyncGenerator[bytes, None], http11: bool) -> None:
+    async with aclosing(stream):
+        async for item in stream:
+            writer.write(b"%X\r\n%b\r\n" % (len(item), item) if http11 else item)
+            await writer.drain()
 
 
 def _head(answer: Answer, http11: bool, length: str, keep: bool) -> bytes:
