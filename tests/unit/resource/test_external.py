@@ -13,6 +13,7 @@ import pytest
 from eru.model.errors import Expired, InvalidInput, NoCapacity, Refused
 from eru.model.nodes import EngineInfo
 from eru.resource.check_plugin import main
+from eru.resource.contract import UNLIMITED
 from eru.resource.external import ExternalKind, Program, find_programs
 from eru.resource.registry import ResourceSettings, builtin_kinds
 
@@ -112,14 +113,22 @@ def test_counts_are_kept_until_the_node_changes(plugin):
         measure(table, request, 0)
 
 
-def test_a_node_the_program_never_saw_takes_nothing(plugin):
+def test_a_node_the_program_never_saw_takes_only_what_asks_nothing_of_it(plugin):
     kind = ExternalKind(Program(plugin))
     table = kind.table()
     table.set(0, {}, {})
-    assert measure(table, kind.parse_request(None), 0).capacity.tolist() == [0]
-    assert "not known" in kind.explain("n", {}, {}, kind.parse_request(None)).detail
+    nothing, some = kind.parse_request(None), kind.parse_request({"mbits": 1})
+    assert measure(table, nothing, 0, 1).capacity.tolist() == [UNLIMITED, 0]
+    assert measure(table, some, 0).capacity.tolist() == [0]
+    assert kind.explain("n", {}, {}, nothing) is None
+    assert "not known" in kind.explain("n", {}, {}, some).detail
+    (allotment,) = kind.allot({}, {}, nothing, 1)
+    assert kind.add({}, [allotment.grant]) == kind.subtract({}, [allotment.grant]) == {}
+    assert kind.reallot({}, {}, allotment.grant, {}).usage == {}
+    assert kind.remap({}, {}, {"w": {}}) == {}
+    assert kind.diffs({}, [{}]) == []
     with pytest.raises(Refused, match="does not know the node"):
-        kind.allot({}, {}, kind.parse_request(None), 1)
+        kind.allot({}, {}, some, 1)
     with pytest.raises(InvalidInput, match="no name"):
         kind.node_added({}, EngineInfo(type="fake"))
 

@@ -364,7 +364,9 @@ def test_gpu_nothing_asked_and_unknown_product():
     assert GPU.explain("n", capacity, usage, GPU.parse_request(gpus(x=1))).dimension == "gpu.x"
 
 
-@pytest.mark.parametrize("value", [{"a": -1}, {"a": "x"}, {"a": True}, {"": 1}, {"\n": 1}, [1], "a", {"a": 10**9}, {"a": 0.5j}])
+@pytest.mark.parametrize(
+    "value", [{"a": -1}, {"a": "x"}, {"a": True}, {"": 1}, {"\n": 1}, [1], "a", {"a": 10**9}, {"a": 0.5j}]
+)
 def test_gpu_malformed(value):
     with pytest.raises(InvalidInput, match="prod_count_map"):
         GPU.parse_request({"prod_count_map": value})

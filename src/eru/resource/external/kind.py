@@ -6,6 +6,9 @@ the node as they are stored (`set-node-resource-info`), and what it answers is
 stored. So programs need no locking, and a core that lost a race leaves
 nothing wrong behind. The node's name travels in the records under `_node`.
 
+A node that was added before the program was installed has no record of it:
+it takes workloads that ask nothing of the program, and no others.
+
 Each call is a process: `blocking` is true, and counts per request are kept
 until a node changes.
 """
@@ -32,6 +35,7 @@ from eru.resource.external.call import Program
 NODE = "_node"  # the key in capacity and usage records that names the node
 NOT_ENOUGH = "cannot alloc a plan, not enough resource"
 _KEPT_MAX = 16  # different requests whose counts are kept
+_NOTHING = "null"  # the request of a workload that asks nothing of the program
 _ASKED_AT_ONCE_MAX = 1_000  # nodes in one question
 
 Ints = NDArray[np.int64]
@@ -90,6 +94,8 @@ class ExternalKind:
     def allot(self, capacity: Record, usage: Record, request: str, count: int) -> list[Allotment]:
         if count <= 0:
             return []
+        if NODE not in capacity and request == _NOTHING:
+            return [Allotment({}, {}) for _ in range(count)]
         with self._lock:
             node = self._tell(capacity, usage)
             try:
@@ -118,6 +124,8 @@ class ExternalKind:
         return self._moved(usage, grants, incr=False)
 
     def reallot(self, capacity: Record, usage: Record, old: Grant, delta: Bag) -> Realloted:
+        if NODE not in capacity and not delta:
+            return Realloted(Allotment(dict(old), {}), usage)
         with self._lock:
             node = self._tell(capacity, usage)
             try:
@@ -134,7 +142,7 @@ class ExternalKind:
         return Realloted(allotment, after)
 
     def remap(self, capacity: Record, usage: Record, grants: Mapping[str, Grant]) -> dict[str, dict[str, Any]]:
-        if not grants:
+        if not grants or NODE not in capacity:
             return {}
         with self._lock:
             node = self._tell(capacity, usage)
@@ -145,7 +153,9 @@ class ExternalKind:
 
     def explain(self, nodename: str, capacity: Record, usage: Record, request: str) -> Refusal | None:
         if NODE not in capacity:
-            return self._refusal(nodename, f"the node is not known to resource plugin {self.name}")
+            if request == _NOTHING:
+                return None
+            return self._refusal(nodename, f"the node is not known to resource plugin {self.name}, add it again")
         try:
             with self._lock:
                 node = self._tell(capacity, usage)
@@ -155,6 +165,8 @@ class ExternalKind:
         return None if fit[0] > 0 else self._refusal(nodename, f"resource plugin {self.name} has no room for it there")
 
     def diffs(self, usage: Record, grants: Sequence[Grant]) -> list[str]:
+        if NODE not in usage:
+            return []
         with self._lock:
             node = self._tell(self._capacity_of(usage), usage)
             answer = self._call("get-node-resource-info", {"nodename": node, "workloads_resource": list(grants)})
@@ -207,13 +219,15 @@ class ExternalKind:
     def _tell(self, capacity: Record, usage: Record) -> str:
         node = capacity.get(NODE)
         if not node:
-            raise Refused(f"resource plugin {self.name} does not know the node: set the node's resources for it first")
+            raise Refused(f"resource plugin {self.name} does not know the node: remove and add the node again")
         self._capacities[node] = capacity
         told = {"nodename": node, "capacity": _bare(capacity), "usage": _bare(usage)}
         self.program.call("set-node-resource-info", told)
         return str(node)
 
     def _moved(self, usage: Record, grants: Sequence[Grant], *, incr: bool) -> Record:
+        if not any(grants):
+            return usage
         with self._lock:
             node = self._tell(self._capacity_of(usage), usage)
             answer = self._call(
@@ -233,7 +247,7 @@ class ExternalKind:
         """The node's capacity as it was seen last; only needed to hand it back to the program."""
         node = usage.get(NODE)
         if not node:
-            raise Refused(f"resource plugin {self.name} does not know the node: set the node's resources for it first")
+            raise Refused(f"resource plugin {self.name} does not know the node: remove and add the node again")
         if node not in self._capacities:
             answer = self._call("get-node-resource-info", {"nodename": node, "workloads_resource": []})
             self._capacities[node] = {**_object(self.name, answer, "capacity"), NODE: node}
@@ -303,7 +317,9 @@ class ExternalTable:
             for i, row in enumerate(part):
                 kept[row] = (self._stamp[row], int(capacity[i]), float(usage[i]), float(rate[i]))
         known = set(wanted)
-        said = [kept[row] if row in known else (0, 0, 0.0, 0.0) for row in rows.tolist()]
+        other = (0, UNLIMITED if request == _NOTHING else 0, 0.0, 0.0)
+        nobody = (0, 0, 0.0, 0.0)
+        said = [kept[row] if row in known else other if row in self._records else nobody for row in rows.tolist()]
         return Measure(
             np.array([one[1] for one in said], np.int64),
             np.array([one[2] for one in said], np.float64),
