@@ -42,7 +42,7 @@ async def test_what_cannot_be_placed_is_one_message_with_only_an_error(cluster: 
     made = await cluster.deploy(3, resources=big)
     assert len(made) == 1
     assert made[0].error
-    assert made[0] == pb.CreateWorkloadMessage(error=made[0].error)
+    assert made[0] == pb.CreateWorkloadMessage(error=made[0].error, resources="null")
 
 
 @pytest.mark.parametrize(

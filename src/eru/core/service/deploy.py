@@ -27,7 +27,7 @@ def created_message(result: Deployed) -> pb.CreateWorkloadMessage:
         success=result.success,
         publish=result.publish,
         hook=result.hook,
-        resources=to_json(result.resources) if result.resources else "",
+        resources=to_json(result.resources or None),
     )
 
 
