@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -26,7 +25,7 @@ def is_terminal() -> bool:
 
 def size_frame() -> bytes:
     """The message that tells core the size of the terminal."""
-    size = shutil.get_terminal_size()
+    size = os.get_terminal_size(sys.stdin.fileno())
     return RESIZE + json.dumps({"Row": size.lines, "Col": size.columns}, separators=(",", ":")).encode()
 
 
