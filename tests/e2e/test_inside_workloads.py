@@ -246,6 +246,24 @@ async def test_a_hundred_megabytes_go_in_and_out_in_constant_memory(core: Core) 
     assert most - before < 40 << 20
 
 
+async def test_a_client_that_leaves_in_the_middle_of_a_file_leaves_nothing_behind(core: Core) -> None:
+    [id] = await run(core, SERVICE)
+    tasks = len(asyncio.all_tasks())
+
+    async def chunks() -> AsyncIterator[FileChunk]:
+        yield FileChunk(ids=[id], path="/tmp/first", size=1, data=b"1")
+        for _ in range(100):
+            yield FileChunk(ids=[id], path="/tmp/part", size=1 << 30, data=bytes(1 << 16))
+        await asyncio.Event().wait()
+
+    results = send_large(core, chunks())
+    assert (await anext(results)).path == "/tmp/first"
+    async with asyncio.timeout(10):
+        await results.aclose()  # type: ignore[attr-defined]
+    assert len(asyncio.all_tasks()) <= tasks
+    assert [result.error async for result in send(core, [id], [FileToSend(path="/tmp/next", content=b"1")])] == [""]
+
+
 async def test_wrong_chunks_are_refused(core: Core) -> None:
     for chunk in (
         FileChunk(ids=[], path="/x", size=1, data=b"1"),

@@ -107,29 +107,34 @@ class _Merge:
     def __init__(self, core: Core, request: LogRequest) -> None:
         self._core, self._request = core, request
         self._sources: dict[str, _Source] = {}
-        self._heads: list[tuple[int, int, float, str, LogLine]] = []
+        self._heads: list[tuple[int, int, float, LogLine]] = []
+        self._open = 0  # sources that have not ended
         self._number = count()
         self._news = asyncio.Event()
 
     async def run(self, ids: Sequence[str], app: str, entrypoint: str) -> AsyncIterator[LogLine]:
         """`app` empty: only `ids`, no new ones."""
         async with task_owner("app logs") as tasks:
-            for id in ids:
+            for id in dict.fromkeys(ids):
                 self._join(tasks, id, self._request)
             if self._request.follow and app:
                 tasks.start("look for new instances", self._look(tasks, app, entrypoint))
             while True:
-                self._news.clear()
-                self._pull()
+                if self._news.is_set():
+                    self._news.clear()
+                    for id in self._sources:
+                        self._pull(id)
                 if (line := self._ripe()) is not None:
                     yield line
-                elif not self._heads and not self._open() and not (self._request.follow and app):
+                    self._pull(line.id)
+                elif not self._heads and not self._open and not (self._request.follow and app):
                     return
                 else:
                     await self._wait()
 
     def _join(self, tasks: TaskOwner, id: str, request: LogRequest) -> None:
         source = self._sources[id] = _Source(asyncio.Queue(SOURCE_LINES_MAX))
+        self._open += 1
         tasks.start(f"read {id}", self._read(id, source, request))
 
     async def _read(self, id: str, source: _Source, request: LogRequest) -> None:
@@ -167,32 +172,30 @@ class _Merge:
                 known = len(self._sources)
                 self._news.set()
 
-    def _pull(self) -> None:
-        """The next line of every source that has none in the heap."""
-        for id, source in self._sources.items():
-            if source.waiting or source.ended or source.queue.empty():
-                continue
-            line = source.queue.get_nowait()
-            if line is None:
-                source.ended = True
-                continue
-            source.waiting = True
-            came = self._core.world.clock.monotonic()
-            heapq.heappush(self._heads, (line.time_ns, next(self._number), came, id, line))
+    def _pull(self, id: str) -> None:
+        """The source's next line onto the heap, unless one of its lines is there already."""
+        source = self._sources[id]
+        if source.waiting or source.ended or source.queue.empty():
+            return
+        line = source.queue.get_nowait()
+        if line is None:
+            source.ended = True
+            self._open -= 1
+            return
+        source.waiting = True
+        came = self._core.world.clock.monotonic()
+        heapq.heappush(self._heads, (line.time_ns, next(self._number), came, line))
 
     def _ripe(self) -> LogLine | None:
         """The oldest line, when no older one can come or it has waited long enough."""
         if not self._heads:
             return None
-        _, _, came, id, line = self._heads[0]
-        if len(self._heads) < self._open() and self._core.world.clock.monotonic() - came < ORDER_WINDOW_S:
+        _, _, came, line = self._heads[0]
+        if len(self._heads) < self._open and self._core.world.clock.monotonic() - came < ORDER_WINDOW_S:
             return None
         heapq.heappop(self._heads)
-        self._sources[id].waiting = False
+        self._sources[line.id].waiting = False
         return line
-
-    def _open(self) -> int:
-        return sum(1 for source in self._sources.values() if not source.ended)
 
     async def _wait(self) -> None:
         """For news, or until the oldest line is ripe."""
