@@ -120,6 +120,8 @@ class _Reserve(Change):
     kinds: Kinds
     requests: accounts.Requests
     intents: list[tuple[str, Intent]]
+    fleet: Fleet
+    if_revision: int = 0
     revision: int = 0
     blocking: bool = False
     tries: list[list[tuple[Resources, Resources]]] = field(default_factory=list)
@@ -130,6 +132,9 @@ class _Reserve(Change):
         return len(self.intents)
 
     def build(self, capacity: Resources, usage: Resources) -> Step:
+        found = self.fleet.view.by_name[self.nodename]
+        if self.if_revision and (found.resource_revision > self.if_revision or found.usage is not usage):
+            raise Conflict(f"node {self.nodename} has changed since revision {self.if_revision}; make a new plan")
         shares, after = accounts.allot(self.kinds, capacity, usage, self.requests, len(self.intents))
         self.tries.append(shares)
         self.shares = shares
@@ -219,17 +224,20 @@ class Ledger:
         nodename: str,
         names: Sequence[str],
         requests: Mapping[str, Any],
-        verb: Verb = Verb.DEPLOY,
+        if_revision: int = 0,
     ) -> list[Reserved]:
         """Raise usage and leave intents for new instances (at most RESERVE_MAX) on one node.
 
-        Raises NoCapacity when they do not all fit any more.
+        Raises NoCapacity when they do not all fit any more, Conflict when the
+        node has changed after `if_revision` (0: it may).
         """
         intents = [
-            (self._keys.intent(nodename, name), self._intent(op, verb, nodename, name, podname=podname))
+            (self._keys.intent(nodename, name), self._intent(op, Verb.DEPLOY, nodename, name, podname=podname))
             for name in names
         ]
-        change = _Reserve(op.identity, nodename, self._kinds, requests, intents, blocking=self._blocking)
+        change = _Reserve(
+            op.identity, nodename, self._kinds, requests, intents, self._fleet, if_revision, blocking=self._blocking
+        )
         revision = await self._committer.commit(change)
         return [
             Reserved(Held(key, intent, revision), params)

@@ -106,10 +106,11 @@ class Planner:
             for row, many in held:
                 view.plan(app, entrypoint, row, -many)
 
-    def changed_since(self, filter: NodeFilter, revision: int) -> list[str]:
-        """Names of usable nodes whose record or usage changed after `revision`."""
+    def changing_since(self, filter: NodeFilter, revision: int) -> list[str]:
+        """Names of usable nodes that have changed after `revision`, or are just being reserved on."""
         rows = self.select(filter)
-        return [self.view.name_of(row) for row in rows[self.view.changed_at[rows] > revision].tolist()]
+        changing = (self.view.changed_at[rows] > revision) | (self.view.pending[rows] > 0)
+        return [self.view.name_of(row) for row in rows[changing].tolist()]
 
     # Explaining.
 

@@ -67,6 +67,8 @@ class Reservation:
                 missing = await self._reserve(decision)
             if not missing:
                 return self.placed
+            if self.spec.if_revision:
+                raise Conflict(_changed(self.spec.if_revision, sorted(missing)))
         raise Conflict(
             f"lost the race for capacity {self.core.settings.replan_rounds_max} times in a row: "
             f"{sum(missing.values())} instances are still without a place; try again"
@@ -75,9 +77,8 @@ class Reservation:
     async def _check_revision(self) -> None:
         wanted = self.spec.if_revision
         await self.core.fleet.caught_up(wanted)
-        if changed := self.core.planner.changed_since(self.spec.nodes, wanted):
-            some = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-            raise Conflict(f"the cluster has changed since revision {wanted}: {some}; make a new plan")
+        if changed := self.core.planner.changing_since(self.spec.nodes, wanted):
+            raise Conflict(_changed(wanted, changed))
 
     def _wish(self, missing: dict[str, int]) -> Wish:
         """The whole request at first; after a lost race what is missing of it."""
@@ -128,7 +129,9 @@ class Reservation:
         core = self.core
         names = [self._name() for _ in numbers]
         try:
-            reserved = await core.ledger.reserve(self.op, self.spec.nodes.podname, nodename, names, self.requests)
+            reserved = await core.ledger.reserve(
+                self.op, self.spec.nodes.podname, nodename, names, self.requests, self.spec.if_revision
+            )
         except (NoCapacity, NotFound, Conflict):
             missing[nodename] = missing.get(nodename, 0) + len(numbers)
             for number in numbers:
@@ -148,6 +151,11 @@ class Reservation:
             if ident not in self._names:
                 self._names.add(ident)
                 return workload_name(self.spec.app, self.spec.entrypoint.name, ident)
+
+
+def _changed(revision: int, names: Sequence[str]) -> str:
+    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"the cluster has changed since revision {revision}: {some}; make a new plan"
 
 
 async def settled(core: Core, planner: Planner) -> None:

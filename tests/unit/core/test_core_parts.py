@@ -1,0 +1,141 @@
+"""The parts that operations stand on: view, registration, streams, hooks, watchdog, recovery."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eru.core.accounts import within
+from eru.core.hooks import split_command
+from eru.core.statuses import Hub
+from eru.model.errors import LeaseLost, NotFound, Refused, StoreUnavailable
+from eru.model.intents import Intent, Verb
+from eru.model.nodes import Heartbeat
+from eru.model.workloads import WorkloadStatus
+from eru.store.contract import Delete, Put
+
+
+async def until(true) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_core_without_its_lease_can_change_nothing(lab) -> None:
+    await lab.add_nodes("n1")
+    core = lab.core
+    identity = await core.session.identity()
+    async with core.operation("test") as op:
+        await lab.store.revoke(identity.lease)
+        before = lab.store.revision
+        with pytest.raises(LeaseLost):
+            await core.ledger.reserve(
+                op,
+                "pod",
+                "n1",
+                ["app_web_abcdef"],
+                {name: kind.parse_request(None) for name, kind in core.kinds.items()},
+            )
+        assert lab.store.revision == before
+
+
+async def test_it_comes_back_under_a_new_name(lab) -> None:
+    core = await lab.add_core(session_ttl_s=1)
+    identity = core.session.current()
+    await lab.store.revoke(identity.lease)
+    await until(lambda: core.session.id not in ("", identity.id))
+    assert core.session.registered
+    assert identity.margin_s() == 0
+
+
+async def test_what_a_dead_core_left_is_settled(lab) -> None:
+    await lab.add_nodes("n1")
+    intent = Intent(op="1", verb=Verb.DEPLOY, owner="dead", nodename="n1", name="app_web_abcdef", counted=False)
+    await lab.store.txn([], [Put(lab.keys.intent("n1", intent.name), intent.encode())])
+    lab.core.recovery.wake()
+    await lab.at_rest()
+
+
+async def test_intents_of_a_node_that_is_gone_are_dropped(lab) -> None:
+    intent = Intent(op="1", verb=Verb.REMOVE, owner="dead", nodename="gone", name="app_web_abcdef", id="x")
+    await lab.store.txn([], [Put(lab.keys.intent("gone", intent.name), intent.encode())])
+    lab.core.recovery.wake()
+    await lab.at_rest()
+
+
+async def test_the_workloads_of_a_dead_node_are_marked_down(lab) -> None:
+    beat = lab.keys.heartbeat("n1")
+    await lab.store.txn([], [Put(beat, Heartbeat(nodename="n1").encode())])
+    await lab.add_nodes("n1", test=False)
+    [one] = await lab.deploy()
+    key = lab.keys.status("app", "web", "n1", one.id)
+    up = WorkloadStatus(id=one.id, running=True, healthy=True, networks={"host": "10.0.0.1"}, extension=b"x")
+    await lab.store.txn([], [Put(key, up.encode()), Delete(beat)])
+
+    async def status() -> WorkloadStatus:
+        return WorkloadStatus.decode((await lab.store.get(key)).value)
+
+    async with asyncio.timeout(10):
+        while (await status()).running:
+            await asyncio.sleep(0.05)
+    down = await status()
+    assert not down.healthy
+    assert (down.networks, down.extension) == (up.networks, up.extension)
+
+
+async def test_the_view_counts_like_the_store_on_every_core(lab) -> None:
+    await lab.add_nodes("n1", "n2")
+    other = await lab.add_core()
+    await asyncio.gather(lab.deploy(3), lab.deploy(3, core=other))
+    for core in lab.cores:
+        await core.fleet.fresh()
+        assert [core.fleet.view.count("app", "web", name) for name in ("n1", "n2")] == [3, 3]
+        assert not core.fleet.view.pending.any()
+
+
+async def test_a_view_that_lost_history_is_read_anew(lab) -> None:
+    await lab.add_nodes("n1")
+    await lab.deploy(2)
+    rebuilds = lab.core.fleet.rebuilds
+    await lab.core.fleet._reload()
+    assert lab.core.fleet.rebuilds == rebuilds + 1
+    assert lab.core.fleet.view.count("app", "web", "n1") == 2
+    await lab.deploy(1)
+    await lab.core.fleet.fresh()
+    assert lab.core.fleet.view.count("app", "web", "n1") == 3
+
+
+async def test_an_unknown_node_is_looked_for_before_it_is_denied(lab) -> None:
+    with pytest.raises(NotFound, match="nobody"):
+        await lab.core.fleet.node_surely("nobody")
+
+
+async def test_a_revision_that_never_comes_is_an_error_not_a_hang(lab) -> None:
+    core = await lab.add_core(fresh_wait_s=0.05)
+    with pytest.raises(StoreUnavailable, match="view of the cluster"):
+        await core.fleet.caught_up(1 << 40)
+
+
+async def test_a_slow_reader_is_cut_off_and_others_are_not() -> None:
+    hub: Hub[int] = Hub(3)
+    with hub.subscribe() as slow, hub.subscribe(lambda number: number % 2 == 0) as even:
+        for number in range(6):
+            hub.publish(number)
+        hub.close()
+        with pytest.raises(Refused, match="cut off"):
+            [event async for event in slow]
+        assert [event async for event in even] == [0, 2, 4]
+
+
+def test_commands_are_split_like_a_shell_does() -> None:
+    assert split_command("sh -c 'ls'") == ["sh", "-c", "ls"]
+    assert split_command("echo it's") == ["echo", "it's"]
+    assert split_command("") == []
+
+
+def test_within() -> None:
+    capacity = {"cpumem": {"cpu": 2.0, "memory": 10, "cpu_map": {"0": 100}}}
+    assert within({"cpumem": {"cpu": 5.0, "memory": 10, "cpu_map": {"0": 100}}}, capacity)
+    assert not within({"cpumem": {"memory": 11}}, capacity)
+    assert not within({"cpumem": {"cpu_map": {"0": 101}}}, capacity)
