@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,16 +117,16 @@ class Lab:
             recorded = {workload.id for workload in await self.workloads()}
             return not await self.intents() and not await self.diffs() and recorded == set(self.fakes.containers())
 
+        await self.until(rest)
+
+    async def until(self, true: Callable[[], bool | Awaitable[bool]]) -> None:
+        """Wait for something that must become true."""
         async with asyncio.timeout(10):
-            while not await rest():
+            while True:
+                now = true()
+                if now if isinstance(now, bool) else await now:
+                    return
                 await asyncio.sleep(0.01)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for something that must become true."""
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

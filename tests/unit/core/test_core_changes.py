@@ -81,7 +81,9 @@ async def test_replace_takes_over_place_and_grant(lab) -> None:
     [old] = await lab.deploy(files=[FileToSend(path="/data", content=b"kept")], networks={"bridge": "10.0.0.7"})
     spec = ReplaceSpec(deploy=lab.spec(image="newer"), network_inherit=True, copy={"/data": "/moved"})
     [result] = await all_of(replace(lab.core, spec))
-    assert result.error is None and result.remove.success and result.remove.id == old.id
+    assert result.error is None
+    assert result.remove.success
+    assert result.remove.id == old.id
     [workload] = await lab.workloads()
     assert (workload.id, workload.image) == (result.create.id, "newer")
     assert workload.grant == old.resources
@@ -159,7 +161,8 @@ async def test_an_asynchronous_lambda_ends_with_its_time(lab) -> None:
     await lab.add_nodes("n1")
     spec = lab.spec(entrypoint=Entrypoint(name="job", commands=["sleep", "1000"]))
     said = await all_of(run_and_wait(lab.core, RunRequest(spec=spec, asynchronous=True, timeout_s=0.2), None))
-    assert len(said) == 1 and said[0].id
+    assert len(said) == 1
+    assert said[0].id
     await lab.at_rest()
     assert lab.fakes.containers() == {}
 

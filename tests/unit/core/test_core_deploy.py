@@ -58,7 +58,8 @@ async def test_a_refusal_is_one_message_with_reasons_and_changes_nothing(lab) ->
     before = lab.store.revision
     [result] = await lab.deploy(40)
     assert isinstance(result.error, NoCapacity)
-    assert result.nodename == "" and not result.success
+    assert result.nodename == ""
+    assert not result.success
     reasons = {refusal.nodename: refusal.reason for refusal in result.refusals}
     assert reasons["n3"] is Reason.DOWN
     assert lab.store.revision == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -16,27 +17,16 @@ from eru.model.workloads import WorkloadStatus
 from eru.store.contract import Delete, Put
 
 
-async def until(true) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.01)
-
-
 async def test_a_core_without_its_lease_can_change_nothing(lab) -> None:
     await lab.add_nodes("n1")
     core = lab.core
     identity = await core.session.identity()
+    requests = {name: kind.parse_request(None) for name, kind in core.kinds.items()}
     async with core.operation("test") as op:
         await lab.store.revoke(identity.lease)
         before = lab.store.revision
         with pytest.raises(LeaseLost):
-            await core.ledger.reserve(
-                op,
-                "pod",
-                "n1",
-                ["app_web_abcdef"],
-                {name: kind.parse_request(None) for name, kind in core.kinds.items()},
-            )
+            await core.ledger.reserve(op, "pod", "n1", ["app_web_abcdef"], requests)
         assert lab.store.revision == before
 
 
@@ -44,7 +34,7 @@ async def test_it_comes_back_under_a_new_name(lab) -> None:
     core = await lab.add_core(session_ttl_s=1)
     identity = core.session.current()
     await lab.store.revoke(identity.lease)
-    await until(lambda: core.session.id not in ("", identity.id))
+    await lab.until(lambda: core.session.id not in ("", identity.id))
     assert core.session.registered
     assert identity.margin_s() == 0
 
@@ -76,9 +66,10 @@ async def test_the_workloads_of_a_dead_node_are_marked_down(lab) -> None:
     async def status() -> WorkloadStatus:
         return WorkloadStatus.decode((await lab.store.get(key)).value)
 
-    async with asyncio.timeout(10):
-        while (await status()).running:
-            await asyncio.sleep(0.05)
+    async def is_down() -> bool:
+        return not (await status()).running
+
+    await lab.until(is_down)
     down = await status()
     assert not down.healthy
     assert (down.networks, down.extension) == (up.networks, up.extension)
@@ -88,9 +79,10 @@ async def test_the_view_counts_like_the_store_on_every_core(lab) -> None:
     await lab.add_nodes("n1", "n2")
     other = await lab.add_core()
     await asyncio.gather(lab.deploy(3), lab.deploy(3, core=other))
+    there = Counter(workload.nodename for workload in await lab.workloads())
     for core in lab.cores:
         await core.fleet.fresh()
-        assert [core.fleet.view.count("app", "web", name) for name in ("n1", "n2")] == [3, 3]
+        assert {name: core.fleet.view.count("app", "web", name) for name in ("n1", "n2")} == there
         assert not core.fleet.view.pending.any()
 
 
