@@ -46,6 +46,7 @@ class Feed:
         self._most_revisions = most_revisions
         self._most_bytes = most_bytes
         self._bytes = 0
+        self.appended_bytes = 0  # ever, about
         self._log: list[Revision] = []
         self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
@@ -54,7 +55,9 @@ class Feed:
         """Add the next revision and wake the watches."""
         self._log.append(entry)
         self.revision = entry.revision
-        self._bytes += _weight(entry)
+        weight = _weight(entry)
+        self._bytes += weight
+        self.appended_bytes += weight
         if len(self._log) >= 2 * self._most_revisions or self._bytes >= 2 * self._most_bytes:
             self._shrink()
         self.wake()

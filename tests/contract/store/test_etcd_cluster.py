@@ -1,7 +1,6 @@
 """A real etcd cluster that loses members, its quorum, its patience."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
@@ -64,10 +63,9 @@ async def test_no_acknowledged_write_is_lost_when_the_leader_is_killed(cluster: 
         await asyncio.sleep(0.3)
         before = len(acked)
         cluster.kill(leader)
-        killed = time.monotonic()
-        while max(acked.values()) < start + before + 200:
-            await asyncio.sleep(0.01)
-            assert time.monotonic() - killed < 30
+        async with asyncio.timeout(30):
+            while max(acked.values()) < start + before + 200:  # noqa: ASYNC110 - the workers know nothing of it
+                await asyncio.sleep(0.01)
         stop.set()
         await asyncio.gather(*workers)
     last = max(acked.values())

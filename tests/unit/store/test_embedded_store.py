@@ -17,7 +17,6 @@ from eru.store.embedded import EmbeddedStore, History
 
 WORLD = real_world()
 KEEP = History()
-SHORT = History(revisions=50, check_s=0.01)
 
 WRITER = """
 import asyncio, sys
@@ -182,20 +181,26 @@ async def test_a_full_disk_refuses_writes_and_goes_on_when_there_is_room(tmp_pat
     await store.close()
 
 
-async def test_history_in_the_file_is_bounded(tmp_path: Path) -> None:
-    store = await EmbeddedStore.open(tmp_path, WORLD, SHORT)
+@pytest.mark.parametrize(
+    "history",
+    [History(revisions=50, check_s=0.01), History(file_bytes=50_000, check_s=0.01), History(age_s=0.05, check_s=0.01)],
+    ids=["count", "bytes", "age"],
+)
+async def test_history_in_the_file_is_bounded(tmp_path: Path, history: History) -> None:
+    store = await EmbeddedStore.open(tmp_path, WORLD, history)
     for number in range(300):
-        await store.txn([], [Put("/k", b"%d" % number)])
-    async with asyncio.timeout(10):
+        await store.txn([], [Put("/k", b"x" * 1_000)])
+        await asyncio.sleep(0.001 * (number % 10 == 0))
+    async with asyncio.timeout(20):
         while True:
-            store = await reopened(store, tmp_path, SHORT)
+            await asyncio.sleep(0.02)
+            store = await reopened(store, tmp_path)  # memory is empty then: the watch reads the file
             try:
                 await anext(aiter(await store.watch("/", 2)))
             except Compacted:
                 break
-            await asyncio.sleep(0.05)
-    watch = await store.watch("/", store.revision - 20)
-    assert len((await anext(aiter(watch))).events) == 21
+            store = await reopened(store, tmp_path, history)
+    assert await store.get("/k") is not None
     await store.close()
 
 

@@ -36,7 +36,8 @@ class History:
 
     revisions: int = 100_000  # in the file, at most
     age_s: float = 600.0  # in the file, unless there are more than `revisions`
-    check_s: float = 10.0  # how often the file is looked through for what is too old
+    file_bytes: int = 500_000_000  # in the file, about; the values before and after each change
+    check_s: float = 2.0  # how often to look for what is too old or too much
     memory_revisions: int = 10_000  # in memory; watches further behind read the file
     memory_bytes: int = 8_000_000
 
@@ -260,15 +261,16 @@ class EmbeddedStore:
                 return
 
     async def _forget_history(self) -> None:
-        """Every now and then, forget the history that is too old or too long."""
-        marks: deque[tuple[float, int]] = deque()
+        """Every now and then, forget the history that is too old or too much."""
+        keep = self._history
+        marks: deque[tuple[float, int, int]] = deque()  # time, revision, bytes appended until then
         while True:
-            await self._world.clock.sleep(self._history.check_s)
-            now = self._world.clock.monotonic()
-            marks.append((now, self.revision))
-            edge = self.revision - self._history.revisions
-            while marks and now - marks[0][0] > self._history.age_s:
+            now, appended = self._world.clock.monotonic(), self._feed.appended_bytes
+            marks.append((now, self.revision, appended))
+            edge = self.revision - keep.revisions
+            while now - marks[0][0] > keep.age_s or appended - marks[0][2] > keep.file_bytes:
                 edge = max(edge, marks.popleft()[1])
             if edge > 1:
                 with contextlib.suppress(StoreError):  # next time
                     await self._write(lambda session, edge=edge: session.forget(edge))  # type: ignore[misc]
+            await self._world.clock.sleep(keep.check_s)

@@ -24,7 +24,7 @@ from eru.store.embedded import files, history
 from eru.store.feed import Revision
 
 GROUP_JOBS = 256  # transactions in one commit
-PRUNE_REVISIONS = 2_000  # of history deleted together with one commit
+PRUNE_REVISIONS = 100  # of history deleted together with one commit, or twice its transactions if that is more
 
 FEW_KEYS = 8  # read one by one; more in one query
 
@@ -102,12 +102,12 @@ class Session:
         """Forget the history before `before`, little by little with the next commits."""
         self.prune_before = max(self.prune_before, before)
 
-    def prune(self) -> bool:
-        """Forget some of the history before `prune_before`; True when there may be more."""
+    def prune(self, most: int) -> bool:
+        """Forget up to `most` revisions of what `forget` asked for; True when there are more."""
         if not self.prune_before:
             return False
         oldest: int = self._db.execute("SELECT min(revision) FROM log").fetchone()[0]
-        edge = min(self.prune_before, oldest + PRUNE_REVISIONS)
+        edge = min(self.prune_before, oldest + most)
         self._db.execute("DELETE FROM log WHERE revision < ?", (edge,))
         if edge == self.prune_before:
             self.prune_before = 0
@@ -215,7 +215,7 @@ class Writer:
             if session.stale:
                 session.load()
             results = [(job, self._do(job)) for job in jobs]
-            more = session.prune()
+            more = session.prune(max(PRUNE_REVISIONS, 2 * len(jobs)))
         except sqlite3.Error as error:
             self._roll_back()
             self._answer([(job, files.explain(error, self._path)) for job in jobs], [])
