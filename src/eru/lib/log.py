@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import logging.handlers
 import sys
 from typing import TextIO
 
@@ -42,3 +44,23 @@ def configure_logging(level: str = "info", use_json: bool = False, stream: TextI
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=True,
     )
+
+
+class _Rotating(io.TextIOBase):
+    """A text stream over a file that is turned over when it gets too large."""
+
+    def __init__(self, handler: logging.handlers.RotatingFileHandler) -> None:
+        super().__init__()
+        self._handler = handler
+        handler.setFormatter(logging.Formatter("%(message)s"))
+
+    def write(self, text: str) -> int:
+        if line := text.rstrip("\n"):
+            self._handler.emit(logging.LogRecord("eru", logging.INFO, "", 0, line, None, None))
+        return len(text)
+
+
+def rotating(path: str, size_mb: int, backups: int) -> TextIO:
+    """A log file of at most `size_mb`, of which `backups` older ones are kept. Raises OSError."""
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=size_mb << 20, backupCount=backups, encoding="utf-8")
+    return _Rotating(handler)  # type: ignore[return-value]  # has what the logger uses of it

@@ -14,14 +14,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 
 from eru.lib.world import World
 from eru.model.errors import AlreadyExists, InvalidInput
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -122,6 +125,12 @@ def serve_until_told(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_with_signals(main))
+
+
+def run_on_fastest_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`, which handles signals itself."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(work)
 
 
 async def _with_signals(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
