@@ -134,16 +134,16 @@ def _full_plans(cores: list[tuple[str, int]], shape: Shape, most: int) -> list[C
         first = len(cores) % shape.full
         starts = range(first, len(cores), shape.full)[:most]
         return [{core: shape.sharebase for core, _ in cores[start : start + shape.full]} for start in starts]
-    heap = [(-slots, -position) for position, (_, slots) in enumerate(cores)]
-    # Same number of slots: the later position first. Positions follow (free, id).
+    # The roomiest core first, the higher core number among equals.
+    heap = [(-slots, -core_order(core)[0], position) for position, (core, slots) in enumerate(cores)]
     heapq.heapify(heap)
     sets: list[list[int]] = []
     while len(heap) >= shape.full:
         taken = [heapq.heappop(heap) for _ in range(shape.full)]
-        sets.append([-position for _, position in taken])
-        for slots, position in taken:
+        sets.append([position for _, _, position in taken])
+        for slots, number, position in taken:
             if slots < -1:
-                heapq.heappush(heap, (slots + 1, position))
+                heapq.heappush(heap, (slots + 1, number, position))
     sets.sort(key=sum)
     return [{cores[position][0]: shape.sharebase for position in sorted(chosen)} for chosen in sets[:most]]
 
