@@ -33,6 +33,7 @@ _NOUNS = {
 _OURS = {
     "wait": ("eru.cli.wait:wait", "Wait until workloads are running or healthy"),
     "doctor": ("eru.cli.doctor:doctor", "Check core, nodes, agents and Docker; each problem with its cure"),
+    "explain": ("eru.cli.explain:explain", "The keys of a spec, and what they mean"),
     "completion": ("eru.cli.completion:completion", "Completion of commands and names for bash, zsh, fish"),
 }
 _PROCESSES = {

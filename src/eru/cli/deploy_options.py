@@ -35,11 +35,22 @@ def together(*options: Decorator) -> Decorator:
     return apply
 
 
+def _strategies(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    return [name for name in STRATEGIES if name.startswith(text.upper())]
+
+
+strategy = click.option(
+    "--deploy-strategy",
+    default="AUTO",
+    metavar="|".join(STRATEGIES[:5]),
+    shell_complete=_strategies,
+    help="How to spread.",
+)
 where = together(
     click.option("--pod", default="", shell_complete=names.pods, help="Where to run."),
     click.option("--node", multiple=True, shell_complete=names.nodes, help="Only this node; can be repeated."),
     click.option("--nodelabel", multiple=True, metavar="KEY=VALUE", help="Only nodes with this label."),
-    click.option("--deploy-strategy", default="AUTO", metavar="|".join(STRATEGIES[:5]), help="How to spread."),
+    strategy,
     click.option("--nodes-limit", type=int, default=0, help="What the strategy says: per node, or how many nodes."),
 )
 resources = together(

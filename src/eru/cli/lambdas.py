@@ -40,7 +40,7 @@ eru lambda --pod prod --name nightly --image shop:1.4 --async -- ./report
 @click.option("--image", default="alpine:latest", show_default=True, help="Which image to run.")
 @click.option("--count", type=int, default=1, show_default=True, help="How many at the same time.")
 @click.option("--file", "file_", multiple=True, metavar="SRC:DST[:MODE[:UID:GID]]", help="A file to put in.")
-@click.option("--deploy-strategy", default="AUTO", metavar="|".join(options.STRATEGIES[:5]), help="How to spread.")
+@options.strategy
 @click.option("--working-dir", "--working_dir", default="/", show_default=True, help="Where to run it.")
 @click.option("-p", "--privileged", is_flag=True, help="With all capabilities.")
 @options.resources

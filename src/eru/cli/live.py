@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -26,11 +26,17 @@ class Live:
         """Replace what is drawn."""
         if not self.talk.live:
             return
-        size = shutil.get_terminal_size()
+        size = self._size()
         text = self._erase() + "".join(f"{_cut(line, size.columns - 1)}\n" for line in lines[: size.lines - 2])
         self._drawn = min(len(lines), max(size.lines - 2, 0))
         self.talk.out.write(text)
         self.talk.out.flush()
+
+    def _size(self) -> os.terminal_size:
+        try:
+            return os.get_terminal_size(self.talk.out.fileno())
+        except OSError:
+            return os.terminal_size((80, 24))
 
     def clear(self) -> None:
         """Take the lines away."""

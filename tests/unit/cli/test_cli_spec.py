@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eru.cli import image_build, spec
+from eru.cli import explain, image_build, spec
 from eru.cli.exits import Exit, Problem
 
 FULL = """\
@@ -144,6 +144,24 @@ async def test_specs_from_the_web_need_status_200():
         server.server_close()
     with pytest.raises(Problem, match=r"127\.0\.0\.1"):
         await spec.read(f"{place}/web.yaml")
+
+
+def test_explain_knows_every_key():
+    top = {key for key in explain.KEYS if "." not in key}
+    assert top == set(spec.TOP_KEYS)
+    entry = [key.removeprefix("entrypoints.NAME.") for key in explain.KEYS if key.startswith("entrypoints.NAME.")]
+    assert {key for key in entry if "." not in key} == set(spec.ENTRY_KEYS)
+    unused = {"after_resume", "before_suspend"}
+    for name, keys in (("log", spec.LOG_KEYS), ("healthcheck", spec.HEALTH_KEYS), ("hook", spec.HOOK_KEYS)):
+        assert {key.removeprefix(f"{name}.") for key in entry if key.startswith(f"{name}.")} == set(keys) - unused
+
+
+def test_explain(eru):
+    assert eru("explain", "-o", "name").out.split() == list(explain.KEYS)
+    done = eru("explain", "entrypoints.web.hook", "-o", "name")
+    assert (done.code, len(done.out.split())) == (0, 4)
+    done = eru("explain", "entrypoints.web.hok")
+    assert (done.code, done.err.splitlines()[-1]) == (4, "  hint: did you mean hook?")
 
 
 def test_build_specs(monkeypatch: pytest.MonkeyPatch):
