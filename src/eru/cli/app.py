@@ -195,7 +195,7 @@ def _usage_problem(error: click.ClickException) -> Any:
     from eru.cli.exits import Exit, Problem
 
     hint = ""
-    if isinstance(error.__cause__, UnknownWord):
+    if isinstance(error.__cause__, UnknownWord) and str(error.__cause__):
         hint = str(error.__cause__)
     elif isinstance(error, click.NoSuchOption) and error.possibilities:
         hint = f"did you mean {' or '.join(sorted(error.possibilities))}?"

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from eru.cli.lazy import LazyGroup
+from eru.cli.lazy import LazyGroup, UnknownWord
+from eru.cli.suggest import did_you_mean
 
 _LAZY = {
     "info": ("eru.cli.core_verbs:info", "Version and identity of core"),
@@ -31,7 +32,9 @@ class ServerGroup(LazyGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and (args[0] in self.lazy or args[0] in ("help", "h")):
             return super().parse_args(ctx, args)
-        ctx.ensure_object(dict)
+        if args and not args[0].startswith("-") and not ctx.resilient_parsing:
+            hint = did_you_mean(args[0], self.lazy)
+            raise click.UsageError(f"there is no core command {args[0]!r}", ctx) from UnknownWord(hint)
         ctx.args = list(args)
         return []
 

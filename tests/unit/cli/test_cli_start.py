@@ -58,6 +58,7 @@ def _verbs(group: LazyGroup, path: list[str]):
     [
         (["pdo"], "did you mean pod?"),
         (["pod", "lsit"], "did you mean list?"),
+        (["core", "inof"], "did you mean info?"),
         (["pod", "list", "--ouput", "json"], "did you mean --output?"),
         (["pod", "remove"], "see `eru pod remove --help`"),
         (["pod", "list", "extra"], "see `eru pod list --help`"),
@@ -69,6 +70,13 @@ def test_unknown_words_are_usage_errors_with_a_hint(eru, words: list[str], told:
     assert done.out == ""
     assert done.err.startswith("error: ")
     assert told in done.err
+
+
+def test_core_without_a_sub_command_is_the_server(eru):
+    done = eru("core", "--help")
+    assert (done.code, "--check-config" in done.out, "eru core info" in done.out) == (0, True, True)
+    assert eru("core", "--chck-config").code == 2
+    assert "Identity" not in eru("core", "info", "--help").out
 
 
 def test_help_as_a_word(eru):
