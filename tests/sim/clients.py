@@ -11,12 +11,14 @@ import msgspec
 from eru.core.ops.control import ControlVerb, control
 from eru.core.ops.deploy import deploy
 from eru.core.ops.dissociate import dissociate
+from eru.core.ops.nodes import add_node, remove_node, set_node
 from eru.core.ops.realloc import realloc
 from eru.core.ops.remove import remove
 from eru.core.ops.replace import replace
 from eru.core.ops.run import RunRequest, run_and_wait
 from eru.model.deploy import DeploySpec, Entrypoint, NodeFilter, ReplaceSpec, Strategy
 from eru.model.errors import EruError
+from eru.model.requests import NewNode, NodeChange
 from eru.store.contract import range_all
 from sim.cluster import POD, Cluster, Life
 
@@ -43,6 +45,7 @@ class Clients:
             *[self._replace] * 2,
             self._run,
             self._control,
+            self._nodes,
         ]
         async with asyncio.TaskGroup() as group:
             for _ in range(requests):
@@ -177,3 +180,18 @@ class Clients:
             async for result in results:
                 self.answers += 1
                 self.cluster.tell(f"{life.name} restarted {result.id[:8]}: {result.error or 'ok'}")
+
+    async def _nodes(self, life: Life) -> None:
+        """Machines come, go, and are taken out of scheduling and put back."""
+        chance, core = self.chance, life.core
+        name = f"extra{chance.randrange(2)}"
+        roll = chance.random()
+        if roll < 0.4:
+            new = NewNode(name=name, podname=POD, endpoint=f"fake://{name}?cpu=4&memory=1G", test=True)
+            await add_node(core, new)
+        elif roll < 0.8:
+            await remove_node(core, name)
+        else:
+            name = f"node{chance.randrange(self.cluster.nodes):02d}"
+            await set_node(core, NodeChange(name=name, bypass=chance.random() < 0.5))
+        self.cluster.tell(f"{life.name} changed {name}")

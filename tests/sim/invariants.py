@@ -22,6 +22,12 @@ async def violations(cluster: Cluster) -> list[str]:
     found += await _indexes(cluster, workloads)
     found += await _usage(cluster, workloads)
     found += _views(cluster, workloads)
+    nodes = {item.key.rpartition("/")[2] for item in (await range_all(store, keys.nodes))[0]}
+    found += [
+        f"{one.name} is recorded on {one.nodename}, which does not exist"
+        for one in workloads
+        if one.nodename not in nodes
+    ]
     return found
 
 
