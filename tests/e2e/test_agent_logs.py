@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -75,7 +77,7 @@ async def test_records_have_every_line_and_the_published_fields(
     core: RecordingCore, agent: AgentProcess, sink: TcpSink, workloads: Workloads
 ) -> None:
     await ready(core, agent)
-    script = r"""echo first; echo 'a "b" \n c\\d <ü>' ; echo oops >&2; printf '\377bad\n'; printf 'no end'"""
+    script = r"""echo first; echo 'a "b" \n c\\d <ü>' ; echo oops >&2; sleep 0.5; printf '\377bad\n'; printf 'no end'"""
     id = workloads.run("sh", "-c", script, app="my_app", labels={"eru.coreid": "c1"})
     await until(lambda: len(sink.records(id)) == 5, "five records of a workload that lived a moment")
     record = sink.records(id)[0]
@@ -246,6 +248,13 @@ async def test_udp_journal_syslog_and_file(
     assert (fields[b"SYSLOG_IDENTIFIER"], fields[b"ENTRY_POINT"]) == (b"agt", b"web")
 
 
+def take_away(extra: ExtraDocker) -> None:
+    """A daemon that was killed leaves a mount on its data root."""
+    extra.clean()
+    subprocess.run(["umount", "-l", str(extra.base / "data")], check=False, capture_output=True)
+    shutil.rmtree(extra.base, ignore_errors=True)
+
+
 def read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
@@ -278,4 +287,4 @@ async def test_engine_killed_and_restarted(
         await until(lambda: len(core.beats) > heard, "heartbeats go on")
     finally:
         await agent.end(signal.SIGKILL)
-        await asyncio.to_thread(extra.clean)
+        await asyncio.to_thread(take_away, extra)

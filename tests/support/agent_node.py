@@ -155,7 +155,8 @@ class TcpSink:
             writer.close()
 
     def lines(self) -> list[bytes]:
-        return bytes(self.data).splitlines()
+        """Complete ones only."""
+        return bytes(self.data[: self.data.rfind(b"\n") + 1]).splitlines()
 
     def records(self, id: str = "") -> list[dict[str, Any]]:
         found = [json.loads(line) for line in self.lines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -11,6 +12,7 @@ from eru.agent.runtime import PastLine
 
 LOOK_LINES = 50  # live lines compared before two places count as the same
 LOOK_BYTES = 64 << 10
+_INVALID = re.compile("[\udc80-\udcff]")
 
 
 class Anchor(msgspec.Struct):
@@ -44,13 +46,14 @@ class AnchorSearch:
         self._recent = {1: b"", 2: b""}
         self._whole: dict[int, int] = {}
         self._last_line: dict[int, int] = {}
-        self._lasts = {stream: _last_line(tail) for stream, tail in place.tails.items()}
+        self._tails = {stream: as_kept(tail) for stream, tail in place.tails.items()}
+        self._lasts = {stream: _last_line(tail) for stream, tail in self._tails.items()}
 
     def feed(self, line: PastLine) -> None:
-        stream, tail = line.stream, self._place.tails.get(line.stream, b"")
+        stream, tail = line.stream, self._tails.get(line.stream, b"")
         if not tail:
             return
-        data = normal(line.data)
+        data = as_kept(line.data)
         recent = self._recent[stream] = (self._recent[stream] + data)[-2 * TAIL_MAX :]
         if recent.endswith(tail):
             self._keep_nearest(self._whole, line)
@@ -77,7 +80,7 @@ def live_lines(live: dict[int, bytes]) -> dict[int, list[bytes]]:
     """The first complete lines of what an attach has delivered; the very first may lack its beginning."""
     found = {}
     for stream, data in live.items():
-        head = normal(data[:LOOK_BYTES])
+        head = as_kept(data[:LOOK_BYTES])
         if b"\n" in head:  # an unfinished line cannot be among the kept ones yet
             found[stream] = [part + b"\n" for part in head.split(b"\n")[:-1]][:LOOK_LINES]
     return found
@@ -87,7 +90,7 @@ def already_known(known: Sequence[PastLine], live: dict[int, list[bytes]]) -> di
     """Streams whose live bytes begin inside `known` lines -> how many lines of them are known."""
     skips = {}
     for stream, first in live.items():
-        lines = [normal(line.data) for line in known if line.stream == stream]
+        lines = [as_kept(line.data) for line in known if line.stream == stream]
         for at, data in enumerate(lines):
             after = min(len(lines) - at, len(first))
             if data.endswith(first[0]) and lines[at + 1 : at + after] == first[1:after]:
@@ -149,7 +152,7 @@ class Joiner:
     def _decide(self, stream: int, out: list[PastLine], final: bool) -> None:
         held, live = self._held.get(stream, []), self._live[stream]
         for at, line in enumerate(held):
-            data = normal(line.data)
+            data = as_kept(line.data)
             if not data.endswith(live[0]):
                 continue
             after = min(len(held) - at, len(live))
@@ -157,7 +160,7 @@ class Joiner:
                 out.extend(held[:at])
                 del held[:at]
                 return  # more kept lines are needed to be sure
-            if all(normal(held[at + n].data) == live[n] for n in range(1, after)):
+            if all(as_kept(held[at + n].data) == live[n] for n in range(1, after)):
                 self.missing[stream] = data[: len(data) - len(live[0])]
                 self._met_ns = max(self._met_ns, line.time_ns)
                 out.extend(held[:at])
@@ -171,6 +174,15 @@ class Joiner:
 def normal(data: bytes) -> bytes:
     """Line ends as in records: without the carriage return."""
     return data.replace(b"\r\n", b"\n") if b"\r" in data else data
+
+
+def as_kept(data: bytes) -> bytes:
+    """As an engine keeps it: in its log each invalid byte has become a replacement character."""
+    data = normal(data)
+    if data.isascii():
+        return data
+    text = data.decode("utf-8", "surrogateescape")
+    return _INVALID.sub("\ufffd", text).encode()
 
 
 def _last_line(tail: bytes) -> bytes:
