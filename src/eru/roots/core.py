@@ -89,6 +89,7 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
     from eru.core.identity import cluster_identity
     from eru.core.metrics import CoreMetrics
     from eru.core.service import serve
+    from eru.lib.memory import settle_memory
     from eru.lib.world import real_world
     from eru.resource.registry import builtin_kinds
     from eru.roots import core_parts as parts
@@ -112,6 +113,7 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
         stack.push_async_callback(core.stop)
         stack.push_async_callback(server.drain, lambda: core.drain(settings.drain))
         await core.start()
+        settle_memory()
         if settings.profile:
             await stack.enter_async_context(parts.admin(settings.profile, core, metrics, server))
         _log.info("core serves", version=__version__, address=settings.bind, store=settings.store, pid=os.getpid())
