@@ -280,7 +280,7 @@ async def over_wire(name: str, stub: rpc.CoreRPCStub, nodes: int, seconds: float
 async def wire(nodes: int, seconds: float) -> list[Figures]:
     """Ours and, when its binary is named, the published core."""
     found = []
-    with tempfile.TemporaryDirectory() as name, EtcdCluster(Path(name) / "etcd") as etcd:
+    with tempfile.TemporaryDirectory() as name, EtcdCluster(Path(name)) as etcd:
         folder = Path(name)
         ours = [str(Path(sys.executable).parent / "eru-core")]
         async with served(ours, etcd, folder, "ours") as stub:
