@@ -88,7 +88,7 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
     from eru.core.app import Core
     from eru.core.identity import cluster_identity
     from eru.core.metrics import CoreMetrics
-    from eru.core.service import serve
+    from eru.core.service import serve, shut_down
     from eru.lib.memory import settle_memory
     from eru.lib.world import real_world
     from eru.resource.registry import builtin_kinds
@@ -111,7 +111,7 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
         metrics = CoreMetrics(core)
         server = await serve(core, server_settings, metrics, parts.build_settings(settings))
         stack.push_async_callback(core.stop)
-        stack.push_async_callback(server.drain, lambda: core.drain(settings.drain))
+        stack.push_async_callback(shut_down, core, server, settings.drain)
         await core.start()
         settle_memory()
         if settings.profile:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from eru.core.service import shut_down
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -285,6 +286,16 @@ async def test_core_list_comes_at_once_then_on_change(cluster: Any) -> None:
     assert reader.got[0].interval_in_second >= 1
     await until(lambda: len(reader.got) >= 3)
     await reader.stop()
+
+
+async def test_a_core_that_goes_away_takes_itself_off_the_list_and_ends_streams_well(cluster: Any) -> None:
+    reader = Reader(cluster.client.stream(rpc.WatchServiceStatus, pb.Empty()))
+    await until(lambda: len(reader.got) >= 1)
+    identity = cluster.core.session.id
+    await shut_down(cluster.core, cluster.server, 0.2)
+    await asyncio.wait_for(reader.task, 5)  # ended without an error
+    assert cluster.core.fleet.core_addresses() == []
+    assert cluster.core.session.id == identity  # what still ran was not cut off from the store
 
 
 async def test_info_is_stable(cluster: Any) -> None:

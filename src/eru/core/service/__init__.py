@@ -7,6 +7,7 @@ on offer, and methods that are not in it answer UNIMPLEMENTED.
 from __future__ import annotations
 
 from eru.core.app import Core
+from eru.core.ops import registry
 from eru.core.ops.build import BuildSettings
 from eru.core.service import (
     about,
@@ -49,10 +50,16 @@ async def serve(
 ) -> RpcServer:
     """A started server for `core`. Raises InvalidInput when it cannot listen.
 
-    To shut down: `await server.drain(unregister)`, then `core.drain` and `core.stop`.
+    To shut down: `shut_down`, then `core.stop`.
     """
     server = RpcServer(core.world, settings, [], observer)
     for route in (*routes(core, build), *ours.debug_routes(core, server)):
         server.add(route)
     await server.start()
     return server
+
+
+async def shut_down(core: Core, server: RpcServer, drain_s: float) -> None:
+    """Off the list of cores, streams end well, calls finish or end after their time, then what runs on its own."""
+    await server.drain(lambda: registry.withdraw(core))
+    await core.drain(drain_s)
