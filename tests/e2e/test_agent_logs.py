@@ -71,6 +71,7 @@ async def ready(core: RecordingCore, agent: AgentProcess) -> None:
     agent.start()
     heard = len(core.beats)
     await until(lambda: len(core.beats) > heard, "a heartbeat")
+    await until(agent.fine, "the engine listed")
 
 
 async def test_records_have_every_line_and_the_published_fields(

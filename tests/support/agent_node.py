@@ -227,6 +227,13 @@ class AgentProcess:
 
         return await asyncio.to_thread(fetch)
 
+    async def fine(self) -> bool:
+        """Whether the agent says that it sees core and engine."""
+        try:
+            return bool(json.loads(await self.get("/healthz"))["ok"])
+        except OSError:
+            return False
+
 
 class Workloads:
     """Containers with the labels and names of workloads, removed at the end."""
