@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from eru.core.app import Core
 from eru.core.debug import dump
+from eru.core.metered import CallTimes
 from eru.wire.server import RpcServer
 
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -34,7 +35,7 @@ _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10,
 class CoreMetrics:
     """All metrics of one core; an observer of calls for `service.serve`."""
 
-    def __init__(self, core: Core, hostname: str = "") -> None:
+    def __init__(self, core: Core, hostname: str = "", times: CallTimes | None = None) -> None:
         self.hostname = (hostname or platform.node()).replace(".", "-")
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -42,6 +43,8 @@ class CoreMetrics:
         self.registry.register(GC_COLLECTOR)
         self.registry.register(_OfNodes(core, self.hostname))
         self.registry.register(_OfCore(core, self.hostname))
+        if times is not None:
+            times.register(self.registry)
         self._running = Gauge("eru_rpc_running", "Calls under way.", ["rpc"], registry=self.registry)
         self._ended = Counter(
             "eru_rpc", "Calls that ended, by numeric status.", ["rpc", "code"], registry=self.registry

@@ -87,8 +87,10 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
     """Everything that runs in a core process; taken down in order at the end of the block."""
     from eru.core.app import Core
     from eru.core.identity import cluster_identity
+    from eru.core.metered import CallTimes
     from eru.core.metrics import CoreMetrics
     from eru.core.service import serve, shut_down
+    from eru.core.statsd import push_gauges
     from eru.lib.memory import settle_memory
     from eru.lib.world import real_world
     from eru.resource.registry import builtin_kinds
@@ -101,19 +103,22 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
     kinds = builtin_kinds(parts.resource_settings(settings))
     server_settings = parts.server_settings(settings)
     async with AsyncExitStack() as stack:
-        store = await open_store(parts.store_address(settings), world)
+        times = CallTimes(world)
+        store = times.store(await open_store(parts.store_address(settings), world))
         stack.push_async_callback(store.close)
         identifier = settings.identifier or await cluster_identity(store, keys, world)
-        engines = parts.engine_pool(world, settings)
+        engines = parts.engine_pool(world, settings, times)
         stack.push_async_callback(engines.close)
         told = parts.core_settings(settings, identifier, parts.advertised(settings))
         core = Core(world, store, keys, engines, kinds, told)
-        metrics = CoreMetrics(core)
+        metrics = CoreMetrics(core, times=times)
         server = await serve(core, server_settings, metrics, parts.build_settings(settings))
         stack.push_async_callback(core.stop)
         stack.push_async_callback(shut_down, core, server, settings.drain)
         await core.start()
         settle_memory()
+        if settings.statsd:
+            core.tasks.start("statsd", push_gauges(core, settings.statsd))
         if settings.profile:
             await stack.enter_async_context(parts.admin(settings.profile, core, metrics, server))
         _log.info("core serves", version=__version__, address=settings.bind, store=settings.store, pid=os.getpid())

@@ -13,6 +13,7 @@ from eru import __version__
 from eru.config import CoreConfig
 from eru.core.app import Core
 from eru.core.building.sources import GitSettings
+from eru.core.metered import CallTimes
 from eru.core.metrics import CoreMetrics, admin_app
 from eru.core.ops.build import BuildSettings
 from eru.core.settings import CoreSettings
@@ -126,7 +127,7 @@ def server_settings(config: CoreConfig) -> ServerSettings:
     )
 
 
-def engine_pool(world: World, config: CoreConfig) -> EnginePool:
+def engine_pool(world: World, config: CoreConfig, times: CallTimes) -> EnginePool:
     """Handles on engines, with what sites set for all of them."""
     docker = config.docker
     settings = DockerSettings(
@@ -144,7 +145,7 @@ def engine_pool(world: World, config: CoreConfig) -> EnginePool:
         start_parallel_max=docker.start_parallel,
     )
     pool = PoolSettings(connect_timeout_s=config.connection_timeout, limits=limits)
-    return EnginePool(world, engine_factories(settings), pool)
+    return EnginePool(world, times.engines(engine_factories(settings)), pool)
 
 
 def advertised(config: CoreConfig) -> str:
