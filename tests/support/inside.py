@@ -19,6 +19,7 @@ from eru.engine.pool import EnginePool, PoolSettings
 from eru.lib.world import real_world
 from eru.model.deploy import DeploySpec, Entrypoint, NodeFilter
 from eru.model.errors import EngineMissing
+from eru.model.nodes import NodeTLS
 from eru.model.requests import NewNode
 from eru.resource.registry import builtin_kinds
 from eru.store.keys import Keys
@@ -30,7 +31,10 @@ NODE = "inside-node"
 
 @asynccontextmanager
 async def core_with_node(
-    endpoint: str, limits: EngineLimits | None = None, docker: DockerSettings | None = None
+    endpoint: str,
+    limits: EngineLimits | None = None,
+    docker: DockerSettings | None = None,
+    tls: NodeTLS | None = None,
 ) -> AsyncIterator[Core]:
     """Every workload that is left is removed at the end."""
     world = real_world()
@@ -42,7 +46,7 @@ async def core_with_node(
     try:
         await core.start()
         await add_pod(core, POD, "")
-        await add_node(core, NewNode(name=NODE, podname=POD, endpoint=endpoint, test=True))
+        await add_node(core, NewNode(name=NODE, podname=POD, endpoint=endpoint, tls=tls, test=True))
         try:
             yield core
         finally:
