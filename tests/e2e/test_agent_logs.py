@@ -270,7 +270,13 @@ async def test_engine_killed_and_restarted(
     extra = ExtraDocker(Path(tempfile.mkdtemp(prefix="ad")))
     await asyncio.to_thread(extra.start)
     workloads = Workloads(extra.unix_endpoint)
-    agent = AgentProcess(tmp_path, core.port, extra.unix_endpoint, log={"forwards": [f"tcp://127.0.0.1:{sink.port}"]})
+    agent = AgentProcess(
+        tmp_path,
+        core.port,
+        extra.unix_endpoint,
+        api={"addr": f"127.0.0.1:{free_port()}"},
+        log={"forwards": [f"tcp://127.0.0.1:{sink.port}"]},
+    )
     try:
         await asyncio.to_thread(extra.load, "bb", Path(docker_endpoint.removeprefix("unix://")))
         await ready(core, agent)
