@@ -32,7 +32,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     push_interval_s: float = 15.0  # service discovery
 
     # Bounds.
-    store_parallel_max: int = 8  # transactions of this core in flight
+    store_parallel_max: int = 2  # transactions of this core in flight; what waits meanwhile is merged into the next
     engine_parallel_max: int = 1024  # engine calls of one operation in flight
     engine_node_parallel_max: int = 64  # of those, on one node
     deploy_count_max: int = 1_000_000  # instances of one request
