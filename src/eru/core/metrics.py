@@ -19,6 +19,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -37,6 +38,7 @@ class CoreMetrics:
 
     def __init__(self, core: Core, hostname: str = "", times: CallTimes | None = None) -> None:
         self.hostname = (hostname or platform.node()).replace(".", "-")
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each that nobody reads
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.registry.register(PLATFORM_COLLECTOR)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, NoReturn, Protocol
@@ -29,7 +30,7 @@ from eru.wire.auth import BasicAuth
 from eru.wire.failures import TRAILER_TRACE
 from eru.wire.methods import Method, UnaryStream, UnaryUnary
 from eru.wire.routes import Call, Route
-from eru.wire.status import CANCELLED, INTERNAL, OK, NotOffered, Status, failure_of, sentence_of
+from eru.wire.status import CANCELLED, INTERNAL, OK, NotOffered, Status, failure_of
 
 _TRACE = re.compile(r"[0-9A-Za-z\-]{8,64}")
 _HEALTH = "/grpc.health.v1.Health/"
@@ -151,13 +152,18 @@ class RpcServer:
             return
         server, self._server = self._server, None
         await self._health.enter_graceful_shutdown()
+        async with asyncio.TaskGroup() as group:
+            # First no new calls, else clients of watch streams would open them here again.
+            group.create_task(server.stop(self._settings.drain_s))
+            if unregister is not None:
+                await unregister()
+            group.create_task(self._end_watches())
+
+    async def _end_watches(self) -> None:
         for running in list(self._running):
             if running.call.method.watches:
                 running.drained = True
                 running.task.cancel()
-        if unregister is not None:
-            await unregister()
-        await server.stop(self._settings.drain_s)
 
     def calls(self) -> list[dict[str, object]]:
         """What runs right now, oldest first, for the debug dump."""
@@ -203,10 +209,7 @@ class RpcServer:
                     ),
                 )
         except RuntimeError as error:
-            raise InvalidInput(
-                f"cannot listen on {bind}: {sentence_of(error)}; "
-                "check that no other process uses the port and that the address and certificates are right"
-            ) from error
+            raise InvalidInput(f"cannot listen on {bind}: {_why_not(address, tls)}") from error
         return port
 
     def _handler(self, method: Method[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
@@ -327,6 +330,21 @@ class RpcServer:
                         await context.write(answer)
                 except TimeoutError as error:
                     raise _Stalled(f"the client took no message for {self._settings.stall_s:g} s") from error
+
+
+def _why_not(address: str, tls: ServerTLS | None) -> str:
+    """The system's own reason why an address cannot be bound, which grpc does not tell."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, _, _, target = found[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(target)
+    except OSError as error:
+        return f"{error.strerror}; choose another bind address or end the process that uses it"
+    except ValueError:
+        return "it is not of the form host:port"
+    return "the certificate or its key cannot be used" if tls is not None else "the address cannot be used"
 
 
 class _AuthGate(grpc.aio.ServerInterceptor):

@@ -247,6 +247,32 @@ async def test_drain_ends_watches_well_lets_others_finish_then_cancels() -> None
     assert order == ["unregistered", "slow ended"]
 
 
+async def test_a_watcher_that_comes_back_at_once_does_not_hold_up_the_drain() -> None:
+    """As published clients do when a watch stream ends."""
+
+    async def watch(request: pb.Empty, call: Call) -> AsyncIterator[pb.NodeStatusStreamMessage]:
+        yield pb.NodeStatusStreamMessage(nodename="first")
+        await asyncio.Event().wait()
+
+    async with (
+        serving(stream(rpc.NodeStatusStream, watch), drain_s=60) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as raw,
+    ):
+        opened = asyncio.Event()
+
+        async def follow() -> None:
+            while True:
+                call = raw.unary_stream(rpc.NodeStatusStream.path)(b"")
+                async for _ in call:
+                    opened.set()
+
+        following = asyncio.create_task(follow())
+        await opened.wait()
+        await asyncio.wait_for(server.drain(lambda: asyncio.sleep(0.1)), 10)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await following
+
+
 async def test_both_directions() -> None:
     async def shout(
         requests: AsyncIterator[pb.ExecuteWorkloadOptions], call: Call
@@ -279,7 +305,7 @@ async def test_fast_pings_are_tolerated() -> None:
 async def test_a_taken_port_is_one_sentence() -> None:
     async with serving() as first:
         second = RpcServer(WORLD, ServerSettings(bind=f"127.0.0.1:{first.port}"), [])
-        with pytest.raises(InvalidInput, match=f"cannot listen on 127.0.0.1:{first.port}"):
+        with pytest.raises(InvalidInput, match=f"cannot listen on 127.0.0.1:{first.port}: Address already in use"):
             await second.start()
 
 
