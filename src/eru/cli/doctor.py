@@ -87,6 +87,8 @@ async def _docker(path: str) -> Finding:
             writer.write(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
             answer = await reader.readline()
             writer.close()
+    except FileNotFoundError:
+        return Finding("warn", f"no Docker socket at {path}", "apt-get install docker.io, if this machine is a node")
     except PermissionError:
         return Finding(
             "bad", f"no permission on {path}", "run as root, or: usermod -aG docker $USER, then log in again"

@@ -36,6 +36,7 @@ EVENTS_KEPT_MAX = 10_000  # events that may come in while the first table is mad
 async def status(session: Session, app: str, entry: str, node: str, label: tuple[str, ...], once: bool) -> int:
     """What runs now, then every change as it happens. Ctrl-C ends it."""
     labels = pairs("--label", label)
+    filtered = bool(app or entry or node or label)
 
     def wanted(workload: pb.Workload) -> bool:
         parts = [*workload.name.rsplit("_", 2), ""]
@@ -61,7 +62,8 @@ async def status(session: Session, app: str, entry: str, node: str, label: tuple
             await asyncio.wait({reading, taking}, return_when=asyncio.FIRST_COMPLETED)
             if taking.done():
                 event = taking.result()
-                if not event.HasField("workload") or wanted(event.workload):
+                # what is gone cannot be looked at: with a filter it is told if it was seen before
+                if wanted(event.workload) if event.HasField("workload") else not filtered or event.id in known:
                     _tell(session, event, known)
             elif reading.done():
                 taking.cancel()

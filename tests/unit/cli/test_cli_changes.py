@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,3 +160,46 @@ def test_build_reports_the_builders_code(eru, script, tmp_path):
     done = eru("image", "build", "--name", "shop", "--tag", "1.5", str(build))
     assert (done.code, done.out, "make failed" in done.err) == (7, "step 1\n", True)
     assert script.requests("BuildImage")[0].builds.builds["a"].stop_signal == "TERM"
+
+
+def replaced(**more: Any) -> pb.ReplaceWorkloadMessage:
+    return pb.ReplaceWorkloadMessage(create=GOOD, remove=pb.RemoveWorkloadMessage(id=TWO, success=True), **more)
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ([replaced()], 0),
+        ([replaced(), replaced(error="image missing")], 3),
+        ([replaced(error="image missing")], 1),
+        ([pb.ReplaceWorkloadMessage(error="no remove part at all")], 1),
+        ([], 4),
+        (Fails("app name is empty", number=1075), 2),
+    ],
+)
+def test_exit_codes_of_replace(eru, script, spec, answers, code: int):
+    script.answers["ReplaceWorkload"] = answers
+    assert eru("workload", "replace", spec, "--entry", "web", "--image", "img").code == code
+
+
+def test_replace_message(eru, script, spec):
+    script.answers["ReplaceWorkload"] = [replaced()]
+    options = ["--network", "front", "--network-inherit", "--label", "a=b", "--copy", "/x:/y", "--count", "3"]
+    done = eru("workload", "replace", spec, "--entry", "web", "--image", "img", *options)
+    assert (done.code, "networks are not inherited" in done.err) == (0, True)
+    request = script.requests("ReplaceWorkload")[0]
+    assert not request.networkinherit
+    assert (dict(request.filter_labels), dict(request.copy)) == ({"a": "b"}, {"/x": "/y"})
+    assert (request.deployOpt.count, dict(request.deployOpt.resources)) == (3, {})
+    assert eru("workload", "replace", spec, "--entry", "web", "--image", "img", "--copy", "x").code == 2
+
+
+def test_dissociate(eru, script):
+    script.answers |= {
+        "ListNodeWorkloads": pb.Workloads(workloads=[WORKLOAD]),
+        "DissociateWorkload": [pb.DissociateWorkloadMessage(id=ONE)],
+    }
+    assert "app_web_abcdef (aaaaaaaaaaaa) dissociated" in eru("workload", "dissociate", "--node", "n1").err
+    assert eru("workload", "dissociate").code == 2
+    script.answers["DissociateWorkload"] = [pb.DissociateWorkloadMessage(id=ONE, error="busy")]
+    assert eru("workload", "dissociate", ONE).code == 1

@@ -6,7 +6,7 @@ import pytest
 
 from eru.wire import core_pb2 as pb
 from eru.wire import v1_pb2 as v1
-from support.cli_samples import ONE, OTHER, WORKLOAD, asked, bag
+from support.cli_samples import ONE, OTHER, TWO, WORKLOAD, asked, bag
 from support.scripted_core import Fails
 
 # -- streams
@@ -120,3 +120,45 @@ def test_wait(eru, script):
     assert eru("wait", "app", "--timeout", "0.1").code == 1
     script.answers["GetWorkloadsStatus"] = Fails("gone", "NotFound")
     assert "it is gone" in eru("wait", "app").err
+
+
+def test_status_follows_changes(eru, script):
+    status = pb.WorkloadStatus(id=ONE, running=True, healthy=True)
+    events = [
+        pb.WorkloadStatusStreamMessage(id=ONE, workload=WORKLOAD, status=status),
+        pb.WorkloadStatusStreamMessage(id=ONE, workload=WORKLOAD, status=pb.WorkloadStatus(id=ONE, running=True)),
+        pb.WorkloadStatusStreamMessage(id=ONE, workload=WORKLOAD, status=pb.WorkloadStatus(id=ONE)),
+        pb.WorkloadStatusStreamMessage(id=TWO, error="no record"),
+        pb.WorkloadStatusStreamMessage(id=ONE, error="gone", delete=True),
+    ]
+    script.answers |= {"ListWorkloads": [WORKLOAD], "WorkloadStatusStream": events}
+    done = eru("status", "app", "--entry", "web")
+    assert done.code == 1  # the stream ended, which a live core never does
+    told = [line.split(" ", 1)[1] for line in done.out.splitlines()[5:]]
+    everything = [line.split(" ", 1)[1] for line in eru("status").out.splitlines()[5:]]
+    name = "app_web_abcdef (aaaaaaaaaaaa)"
+    assert told == [
+        f"{name} on n1 healthy 127.0.0.1:80,127.0.0.1:81",
+        f"{name} on n1 unhealthy",
+        f"{name} on n1 stopped",
+        f"{name} removed",
+    ]
+    assert everything == [*told[:3], "aaaaaaaaaaaa error: no record", told[3]]
+    assert eru("-o", "jsonl", "status", "other").out == ""
+
+
+def test_watching_nodes_and_cores(eru, script):
+    script.answers |= {
+        "NodeStatusStream": [
+            pb.NodeStatusStreamMessage(nodename="n1", podname="p", alive=True),
+            pb.NodeStatusStreamMessage(nodename="n1", podname="p"),
+            pb.NodeStatusStreamMessage(nodename="n2", error="unknown"),
+        ],
+        "WatchServiceStatus": [pb.ServiceStatus(addresses=["b:1", "a:1"])],
+    }
+    done = eru("node", "watch-status")
+    assert done.out == "n1 of pod p is alive\nn1 of pod p is dead\n"
+    assert "node n2: unknown" in done.err
+    first = eru("-o", "json", "node", "watch-status").out.split("]")[0] + "]"
+    assert first == '[\n  {\n    "nodename": "n1",\n    "podname": "p",\n    "alive": true\n  }\n]'
+    assert eru("core", "watch").out == "0: a:1\n1: b:1\n"
