@@ -6,6 +6,7 @@ command is loaded when it is used.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -141,6 +142,9 @@ def published_root() -> LazyGroup:
 def run(group: click.Command, program: str, args: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code. Nothing escapes as a traceback."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines are no talk of ours
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # boxes on a terminal that has none are no reason to fail
     _complete(group, program)
     try:
         words = list(sys.argv[1:] if args is None else args)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from eru.cli.exits import Exit
 from eru.cli.lazy import verb
 from eru.cli.resources import opened
 from eru.cli.session import Session
-from eru.cli.talk import GREEN, RED, YELLOW, counted
+from eru.cli.talk import GREEN, RED, YELLOW, counted, wants_colour
 from eru.model.errors import CoreUnreachable, EruError, RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -59,7 +60,9 @@ async def doctor(session: Session, docker: str) -> int:
 
 def _print(session: Session, finding: Finding) -> None:
     mark, colour = {"ok": ("✓", GREEN), "warn": ("!", YELLOW), "bad": ("✗", RED)}[finding.state]
-    session.write(f"{session.talk.paint(mark, colour)} {finding.text}\n")
+    if wants_colour(sys.stdout):
+        mark = f"\x1b[{colour}m{mark}\x1b[0m"
+    session.write(f"{mark} {finding.text}\n")
     if finding.cure:
         session.write(f"    cure: {finding.cure}\n")
 

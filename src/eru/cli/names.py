@@ -6,6 +6,7 @@ Both are extras, so they have short deadlines and stay silent when core does.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from eru.cli.settings import DEFAULT_ADDRESS, Settings
 if TYPE_CHECKING:
     from eru.cli.session import Session
 
-COMPLETION_DEADLINE_S = 0.4
+COMPLETION_DEADLINE_S = 0.4  # ERU_COMPLETE_TIMEOUT says otherwise
 SUGGESTION_DEADLINE_S = 2.0
 NAMES_MAX = 2000  # names offered to a shell
 
@@ -116,9 +117,16 @@ def _fetch(ctx: click.Context, kind: str) -> list[str]:
 
     async def ask() -> list[str]:
         async with Session(settings) as session:
-            return await known(session, kind, COMPLETION_DEADLINE_S)
+            return await known(session, kind, _deadline_s())
 
     return asyncio.run(ask())
+
+
+def _deadline_s() -> float:
+    try:
+        return float(os.environ.get("ERU_COMPLETE_TIMEOUT", ""))
+    except ValueError:
+        return COMPLETION_DEADLINE_S
 
 
 pods = _complete("pod")

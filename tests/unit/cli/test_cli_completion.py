@@ -35,7 +35,8 @@ def test_commands_and_options(tab):
     assert {"info", "watch", "--check-config"} <= {*tab("eru core "), *tab("eru core --ch")}
 
 
-def test_live_names(tab, script):
+def test_live_names(tab, script, monkeypatch):
+    monkeypatch.setenv("ERU_COMPLETE_TIMEOUT", "20")
     script.answers |= {
         "ListPods": pb.Pods(pods=[pb.Pod(name="prod"), pb.Pod(name="test")]),
         "ListPodNodes": [NODE],
