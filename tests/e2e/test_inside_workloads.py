@@ -246,6 +246,23 @@ async def test_a_hundred_megabytes_go_in_and_out_in_constant_memory(core: Core) 
     assert most - before < 40 << 20
 
 
+async def test_files_of_one_workload_follow_each_other(core: Core) -> None:
+    [id] = await run(core, SERVICE)
+
+    async def chunks(*wanted: tuple[str, int]) -> AsyncIterator[FileChunk]:
+        for path, size in wanted:
+            yield FileChunk(ids=[id], path=path, size=size, data=b"1")
+
+    async def results(*wanted: tuple[str, int]) -> dict[str, str]:
+        async with asyncio.timeout(20):
+            return {result.path: result.error async for result in send_large(core, chunks(*wanted))}
+
+    assert await results(("/tmp/a", 2), ("/tmp/a", 2), ("/tmp/b", 1)) == {"/tmp/a": "", "/tmp/b": ""}
+    mixed = await results(("/tmp/c", 2), ("/tmp/d", 1), ("/tmp/c", 2))
+    assert mixed["/tmp/c"] == ""
+    assert "one after the other" in mixed["/tmp/d"]
+
+
 async def test_a_client_that_leaves_in_the_middle_of_a_file_leaves_nothing_behind(core: Core) -> None:
     [id] = await run(core, SERVICE)
     tasks = len(asyncio.all_tasks())

@@ -15,12 +15,13 @@ from eru.core.ops.streams import STREAM_ITEMS_MAX, closing, until_drained
 from eru.engine.contract import Capability
 from eru.lib.tasks import TaskOwner, task_owner
 from eru.model.deploy import FileToSend
-from eru.model.errors import EruError, InvalidInput
+from eru.model.errors import EruError, Expired, InvalidInput
 
 PARALLEL_MAX = 16  # workloads copied from or sent to at a time
 COPY_CHUNK_BYTES = 64 * 1024
 QUEUE_CHUNKS_MAX = 32  # of one file, between a client and an engine
 TARGETS_MAX = 10_000  # files times workloads of one request
+CHUNK_WAIT_S = 60.0  # an engine cannot do anything else with a workload while it waits for a file
 DEFAULT_MODE = 0o755
 
 
@@ -156,59 +157,112 @@ async def _send_one(core: Core, id: str, file: FileToSend) -> Sent:
 
 @dataclass(slots=True)
 class _Sender:
-    """One file on its way to one workload. `failed`: what still comes is dropped, so that nobody waits."""
+    """One file on its way to one workload. `ended`: what still comes is dropped, so that nobody waits."""
 
     chunks: asyncio.Queue[bytes | None]
     size: int
     came: int = 0
-    failed: bool = False
+    ended: bool = False
+    task: asyncio.Task[None] | None = None
 
 
 async def send_large(core: Core, incoming: AsyncIterator[FileChunk]) -> AsyncIterator[Sent]:
     """A stream of chunks to the workloads they name; one result per file and workload, as each ends.
 
     The slowest workload sets the pace: its client is read no further while
-    its queue is full. Raises InvalidInput for a chunk that cannot be used.
+    its queue is full. Files for one workload are sent one after the other, as
+    engines lock a workload while they write into it. Raises InvalidInput for a
+    chunk that cannot be used.
     """
     results: asyncio.Queue[Sent | EruError | None] = asyncio.Queue(STREAM_ITEMS_MAX)
     async with task_owner("send large") as tasks:
-        tasks.start("read", _read_chunks(core, incoming, results, tasks))
+        tasks.start("read", _LargeFiles(core, results, tasks).read(incoming))
         while (result := await results.get()) is not None:
             if isinstance(result, EruError):
                 raise result
             yield result
 
 
-async def _read_chunks(
-    core: Core,
-    incoming: AsyncIterator[FileChunk],
-    results: asyncio.Queue[Sent | EruError | None],
-    tasks: TaskOwner,
-) -> None:
-    senders: dict[tuple[str, str], _Sender] = {}
-    running: set[asyncio.Task[None]] = set()
-    try:
-        async for chunk in incoming:
-            _check_chunk(chunk)
-            for id in dict.fromkeys(chunk.ids):
-                sender = senders.get((id, chunk.path))
-                if sender is None:
-                    if len(senders) >= TARGETS_MAX:
-                        raise InvalidInput(f"more than {TARGETS_MAX} files are sent in one stream")
-                    sender = senders[id, chunk.path] = _Sender(asyncio.Queue(QUEUE_CHUNKS_MAX), chunk.size)
-                    running.add(tasks.start(f"to {id}", _send_stream(core, id, chunk, sender, results)))
-                sender.came += len(chunk.data)
-                if not sender.failed and chunk.data:
-                    await sender.chunks.put(chunk.data)
-        for sender in senders.values():
-            if not sender.failed:
-                await sender.chunks.put(None)
-        if running:
-            await asyncio.wait(running)
-    except EruError as error:
-        await results.put(error)
-        return
-    await results.put(None)
+class _LargeFiles:
+    """Deals the chunks of one client stream out to senders."""
+
+    def __init__(self, core: Core, results: asyncio.Queue[Sent | EruError | None], tasks: TaskOwner) -> None:
+        self._core, self._results, self._tasks = core, results, tasks
+        self._senders: dict[tuple[str, str], _Sender] = {}
+        self._newest: dict[str, _Sender] = {}  # by workload
+
+    async def read(self, incoming: AsyncIterator[FileChunk]) -> None:
+        """Until the stream and all its files have ended; then None goes to the results, or the error."""
+        try:
+            async for chunk in incoming:
+                _check_chunk(chunk)
+                for id in dict.fromkeys(chunk.ids):
+                    await self._deal(id, chunk)
+            for sender in self._senders.values():
+                if not sender.ended:
+                    await sender.chunks.put(None)
+            running = {sender.task for sender in self._senders.values() if sender.task is not None}
+            if running:
+                await asyncio.wait(running)
+        except EruError as error:
+            await self._results.put(error)
+        else:
+            await self._results.put(None)
+
+    async def _deal(self, id: str, chunk: FileChunk) -> None:
+        sender = self._senders.get((id, chunk.path))
+        if sender is None:
+            if len(self._senders) >= TARGETS_MAX:
+                raise InvalidInput(f"more than {TARGETS_MAX} files are sent in one stream")
+            sender = self._senders[id, chunk.path] = await self._begin(id, chunk)
+        sender.came += len(chunk.data)
+        if not sender.ended and chunk.data:
+            await sender.chunks.put(chunk.data)
+
+    async def _begin(self, id: str, chunk: FileChunk) -> _Sender:
+        sender = _Sender(asyncio.Queue(QUEUE_CHUNKS_MAX), chunk.size)
+        before = self._newest.get(id)
+        if before is not None and not before.ended and before.came < before.size:
+            sender.ended = True
+            error = "the file before it is not complete yet, send files of one workload one after the other"
+            await self._results.put(Sent(id=id, path=chunk.path, error=error))
+            return sender
+        self._newest[id] = sender
+        sender.task = self._tasks.start(f"to {id}", self._send(id, chunk, sender, before))
+        return sender
+
+    async def _send(self, id: str, first: FileChunk, sender: _Sender, before: _Sender | None) -> None:
+        if before is not None and before.task is not None:
+            await asyncio.wait({before.task})
+        mode, uid, gid = first.mode, first.uid, first.gid
+        if not (mode or uid or gid):
+            mode = DEFAULT_MODE
+        result = Sent(id=id, path=first.path)
+        try:
+            found = await reach(self._core, id, Capability.FILES)
+            await found.engine.send_stream(
+                found.workload.id, check_path(first.path), sender.size, mode, uid, gid, _content(sender)
+            )
+        except EruError as error:
+            result = Sent(id=id, path=first.path, error=str(error))
+        sender.ended = True  # from now on nothing is waited for
+        while not sender.chunks.empty():
+            sender.chunks.get_nowait()
+        await self._results.put(result)
+
+
+async def _content(sender: _Sender) -> AsyncIterator[bytes]:
+    left = sender.size
+    while left > 0:
+        try:
+            async with asyncio.timeout(CHUNK_WAIT_S):
+                data = await sender.chunks.get()
+        except TimeoutError:
+            raise Expired(f"no data came from the client for {CHUNK_WAIT_S:g} s") from None
+        if data is None:
+            return
+        left -= len(data)
+        yield data
 
 
 def _check_chunk(chunk: FileChunk) -> None:
@@ -219,29 +273,3 @@ def _check_chunk(chunk: FileChunk) -> None:
     if not chunk.data and chunk.size > 0:
         raise InvalidInput(f"a chunk of file {chunk.path[:64]!r} is empty")
     check_path(chunk.path)
-
-
-async def _send_stream(
-    core: Core, id: str, first: FileChunk, sender: _Sender, results: asyncio.Queue[Sent | EruError | None]
-) -> None:
-    async def content() -> AsyncIterator[bytes]:
-        left = sender.size
-        while left > 0 and (data := await sender.chunks.get()) is not None:
-            left -= len(data)
-            yield data
-
-    mode, uid, gid = first.mode, first.uid, first.gid
-    if not (mode or uid or gid):
-        mode = DEFAULT_MODE
-    result = Sent(id=id, path=first.path)
-    try:
-        found = await reach(core, id, Capability.FILES)
-        await found.engine.send_stream(
-            found.workload.id, check_path(first.path), sender.size, mode, uid, gid, content()
-        )
-    except EruError as error:
-        result = Sent(id=id, path=first.path, error=str(error))
-    sender.failed = True  # or done: from now on nothing is waited for
-    while not sender.chunks.empty():
-        sender.chunks.get_nowait()
-    await results.put(result)
