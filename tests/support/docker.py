@@ -191,9 +191,9 @@ class ExtraDocker:
         self.stop()
         command = ["ip", "link", "del", self.bridge]
         subprocess.run(command, check=False, capture_output=True, env={"PATH": os.environ.get("PATH", "") + SBIN})
-        netns = self.base / "exec" / "netns"
-        for mount in [*netns.glob("*")] if netns.exists() else []:
-            subprocess.run(["umount", "-l", str(mount)], check=False, capture_output=True)
+        mounts = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for mount in reversed([path for path in mounts if path.startswith(f"{self.base}/")]):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
         shutil.rmtree(self.base, ignore_errors=True)
 
 
