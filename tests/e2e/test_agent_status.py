@@ -71,7 +71,7 @@ async def test_running_flips_with_and_without_health_check(
     status = core.last(plain)
     assert (status.running, status.appname, status.entrypoint, status.nodename) == (True, "agt", "web", NODE)
     assert (dict(status.networks), status.ttl) == ({"none": ""}, 0)
-    assert json.loads(status.extension) == {"ERU": "1", "team": "red"}
+    assert json.loads(status.extension) == {"ERU": "1", "eru.nodename": NODE, "team": "red"}
     await until(lambda: core.last(checked).running, "the checked workload running")
     assert dict(core.last(checked).networks) == {"host": "10.1.2.3"}
     assert not core.last(checked).healthy, "nothing listens on its port"

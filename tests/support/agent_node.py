@@ -264,7 +264,7 @@ class Workloads:
             {
                 "Image": "bb",
                 "Cmd": list(command),
-                "Labels": {"ERU": "1", **(labels or {})},
+                "Labels": {"ERU": "1", "eru.nodename": self._node, **(labels or {})},
                 "Env": [f"ERU_POD={POD}", f"ERU_NODE_NAME={self._node}"],
                 "Tty": tty,
                 "HostConfig": {"NetworkMode": network, **host},

@@ -11,6 +11,7 @@ import asyncio
 from contextlib import aclosing
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from eru.agent.notices import Notices
@@ -21,8 +22,10 @@ from eru.lib.retry import Backoff
 from eru.lib.tasks import TaskOwner, map_bounded
 from eru.lib.world import World
 from eru.model.errors import EngineError, EngineMissing, EngineUnreachable, InvalidInput
+from eru.model.workloads import LABEL_NODENAME
 
-INSPECTS_MAX = 8  # at the same time
+INSPECTS_MAX = 8  # at the same time, for a full listing
+LOOKS_MAX = 32  # at the same time, after events
 EVENTS_OVERLAP_NS = 1_000_000_000
 ENGINE_RETRY_MOST_S = 2.0
 EVENTS_WAITING_MAX = 1000  # read ahead of what is handled
@@ -76,6 +79,9 @@ class Watcher:
         self._call_timeout_s = call_timeout_s
         self._owner = TaskOwner("watch")
         self._foreign: dict[str, str] = {}  # id -> why it is not ours
+        self._announced: dict[str, Workload] = {}
+        self._died: dict[str, float] = {}  # id -> Unix seconds of its last end
+        self._looks = asyncio.Semaphore(LOOKS_MAX)
         self._lists = asyncio.Lock()
         self.node_ip = "127.0.0.1"
         self.workloads: dict[str, Workload] = {}
@@ -119,6 +125,8 @@ class Watcher:
         except (EngineError, TimeoutError) as error:
             self._notices.trouble("inspect", "workload cannot be inspected", workload=id[:12], error=str(error))
         else:
+            if found.running and self._died.get(id, 0.0) > found.started_at:
+                found = msgspec.structs.replace(found, running=False, networks={})  # the answer is older than its end
             self._merge(found)
 
     async def _follow(self, backoff: Backoff) -> None:
@@ -141,7 +149,7 @@ class Watcher:
             event: EngineEvent | EngineError = first
             while not isinstance(event, EngineError):
                 if event.id:
-                    await self._take(event)
+                    self._take(event)
                 event = await arrived.get()
             raise event
         finally:
@@ -175,6 +183,9 @@ class Watcher:
             for id in [known for known in self.workloads if known not in present]:
                 self._drop(id)
             self._foreign = {id: why for id, why in self._foreign.items() if id in present}
+            self._died = {id: at for id, at in self._died.items() if id in present}
+            for id in [id for id in self._announced if id not in present]:
+                self._drop(id)
             doubtful = []
             for row in listed:
                 known = self.workloads.get(row.id)
@@ -185,28 +196,55 @@ class Watcher:
             await map_bounded(doubtful, self.refresh, INSPECTS_MAX)
             self.last_seen = asked_at
 
-    async def _take(self, event: EngineEvent) -> None:
+    def _take(self, event: EngineEvent) -> None:
         known = self.workloads.get(event.id)
-        if event.action == "die" and known is not None:
-            if known.running and event.time_ns / 1e9 >= known.started_at:
+        if event.action == "die":
+            self._died[event.id] = event.time_ns / 1e9
+            if known is not None and known.running and event.time_ns / 1e9 >= known.started_at:
                 self._stop(known)
         elif event.action == "destroy":
             self._drop(event.id)
-        elif event.action in ("create", "start") or (event.action == "network" and known is not None):
-            await self.refresh(event.id)
+        elif event.action == "create":
+            self._announce(event)
+        elif event.action == "start" or (event.action == "network" and known is not None):
+            # an engine may hold back the answer for one workload; the events of others must not wait for it
+            self._owner.start(f"look {event.id[:12]}", self._look(event.id))
         if event.time_ns:
             self.last_seen = max(self.last_seen, event.time_ns / 1e9)
 
+    async def _look(self, id: str) -> None:
+        async with self._looks:
+            await self.refresh(id)
+
+    def _announce(self, event: EngineEvent) -> None:
+        """A workload was made and not started yet: what the event tells is enough to listen to it."""
+        node = event.labels.get(LABEL_NODENAME, "")
+        if self._mine.only_mine and node != self._mine.hostname:
+            return
+        made = Inspection(id=event.id, name=event.labels.get("name", ""), running=False, labels=event.labels)
+        try:
+            workload = workload_of(made, self.node_ip, self._interval_s, self._timeout_s)
+        except InvalidInput:
+            return  # said when it starts
+        self._announced[event.id] = workload
+        self._follower.created(workload)
+
     def _merge(self, found: Inspection) -> None:
+        announced = self._announced.pop(found.id, None)
+        if not self._take_over(found) and announced is not None:
+            self._follower.gone(announced)
+
+    def _take_over(self, found: Inspection) -> bool:
+        """Make the view agree with one inspection; whether it is a workload of ours."""
         known = self.workloads.get(found.id)
         try:
             workload = workload_of(found, self.node_ip, self._interval_s, self._timeout_s)
         except InvalidInput as error:
             self._say_foreign(found.id, str(error))
-            return
+            return False
         if not self._mine.takes(workload.env):
             self._foreign[found.id] = "belongs to another node"
-            return
+            return False
         if workload.health.complaint and known is None:
             _log.warning("health label ignored", workload=found.name, error=workload.health.complaint)
         if known is None or (workload.running and _other_run(known, workload)):
@@ -215,9 +253,7 @@ class Watcher:
             self.workloads[found.id] = workload
             if workload.running:
                 self._follower.started(workload, fresh=self._is_fresh(workload))
-            elif not workload.started_at:
-                self._follower.created(workload)
-            else:
+            elif workload.started_at:
                 self._follower.stopped(workload, missed_run=self._is_fresh(workload))
         elif known.running and not workload.running:
             self._stop(known)
@@ -227,6 +263,7 @@ class Watcher:
         elif known.networks != workload.networks and workload.running:
             known.networks = workload.networks
             self._follower.changed(known)
+        return True
 
     def _is_fresh(self, workload: Workload) -> bool:
         """Whether this run began after the moment up to which the agent knows everything."""
@@ -239,7 +276,9 @@ class Watcher:
 
     def _drop(self, id: str) -> None:
         self._foreign.pop(id, None)
-        workload = self.workloads.pop(id, None)
+        self._died.pop(id, None)
+        announced = self._announced.pop(id, None)
+        workload = self.workloads.pop(id, announced)
         if workload is not None:
             if workload.running:
                 workload.running = workload.healthy = False

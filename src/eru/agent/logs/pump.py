@@ -189,13 +189,13 @@ class Pump:
         self._news.clear()
         if not self._stop.is_set():
             self._over.clear()
-        self._frames = Demultiplexer(self._workload.tty)
         self._open_again()
         self._ended = asyncio.get_running_loop().create_future()
         asked_ns = self._world.clock.now_ns()
         self._attachment = await self._source.attach(self._workload.id, self)
         self._counts.attaches += 1
         await self._begun.wait()
+        self._frames = Demultiplexer(self._workload.tty)
         if self._place is None and self._fresh:
             self._begin_at(max(int(self._workload.started_at * 1e9) - BEFORE_START_NS, 1))
         self._notices.over("attach", "output of workloads can be read again")
