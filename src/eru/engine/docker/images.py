@@ -36,7 +36,7 @@ class Images(Calls):
             "GET",
             f"/distribution/{image}/json",
             headers=auth_header(image, self._settings.auths),
-            timeout_s=self._settings.read_timeout_s,
+            timeout_s=self._settings.registry_timeout_s,
         )
         return f"{split_image(image)[0]}@{found['Descriptor']['digest']}"
 

@@ -32,6 +32,7 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     log: LogConfig = LogConfig(type="journald")
     tls_check_hostname: bool = True
     read_timeout_s: float = 30.0
+    registry_timeout_s: float = 10.0
     change_timeout_s: float = 120.0
     progress_idle_s: float = 600.0
     calls_parallel_max: int = 64
