@@ -9,16 +9,18 @@ from collections.abc import Sequence
 import click
 
 from eru.cli import names, resolve
-from eru.cli.exits import Exit
+from eru.cli.exits import Exit, Problem
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.talk import wants_colour
-from eru.model.errors import RemoteError
+from eru.lib.retry import Backoff
+from eru.model.errors import CoreUnreachable, RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 from eru.wire import v1_pb2 as v1
 
 UNIMPLEMENTED = 12
+RECONNECT_S = 60.0  # how long a core that went away is waited for
 STREAMS_MAX = 200  # workloads followed at the same time on a core without one merged stream
 _COLOURS = ("36", "33", "32", "35", "34", "31")
 
@@ -48,12 +50,19 @@ async def logs(
 ) -> int:
     """What workloads print: ids, names, an app, or app/entry. Output and errors go where they came from."""
     found = await resolve.group(session, what)
-    printer = Printer(prefix if prefix is not None else len(found) > 1)
+    asked = v1.LogsRequest(tail=tail, since=since, until=until, follow=follow)
+    app, _, entry = what[0].partition("/")
+    if len(what) == 1 and all(resolve.belongs(each.name, app, entry) for each in found):
+        asked.appname, asked.entrypoint = app, entry  # instances that come later are followed too
+    else:
+        asked.ids.extend(each.id for each in found)
+    several = len(found) > 1 or (follow and bool(asked.appname))
+    printer = Printer(prefix if prefix is not None else several)
     for each in found:
         printer.named[each.id] = each.name
-    if len(found) > 1:
+    if several or follow:
         try:
-            return await _merged(session, what, found, printer, tail, since, until, follow)
+            return await _merged(session, asked, printer)
         except RemoteError as error:
             if error.code != UNIMPLEMENTED:
                 raise
@@ -102,32 +111,44 @@ class Printer:
         out.flush()
 
 
-async def _merged(
-    session: Session,
-    what: Sequence[str],
-    found: Sequence[pb.Workload],
-    printer: Printer,
-    tail: str,
-    since: str,
-    until: str,
-    follow: bool,
-) -> int:
-    """One ordered stream of our core."""
-    asked = v1.LogsRequest(tail=tail, since=since, until=until, follow=follow)
-    app, _, entry = what[0].partition("/")
-    if len(what) == 1 and all(resolve.belongs(each.name, app, entry) for each in found):
-        asked.appname, asked.entrypoint = app, entry  # instances that come later are followed too
-    else:
-        asked.ids.extend(each.id for each in found)
+async def _merged(session: Session, asked: v1.LogsRequest, printer: Printer) -> int:
+    """One ordered stream of our core. While following, a core that goes away is waited for, and nothing is repeated."""
     failed = 0
-    async for line in session.stream(rpc.Logs, asked):
-        if line.error:
-            failed += 1
-            session.talk.bad(f"{line.name or resolve.short(line.id)}: {line.error}")
-        else:
-            printer.take(line.id, line.data, line.std_stream_type == pb.STDERR, line.name)
+    backoff = Backoff(session.world, first_s=0.2, most_s=2.0)
+    clock, lost_at, seen = session.world.clock, 0.0, False
+    while True:
+        last_ns = 0
+        try:
+            async for line in session.stream(rpc.Logs, asked):
+                last_ns, seen = max(last_ns, line.time_ns), True
+                backoff.reset()
+                lost_at = 0.0
+                if line.error:
+                    failed += 1
+                    session.talk.bad(f"{line.name or resolve.short(line.id)}: {line.error}")
+                else:
+                    printer.take(line.id, line.data, line.std_stream_type == pb.STDERR, line.name)
+            if not (asked.follow and asked.appname):
+                break  # the workloads have ended
+        except CoreUnreachable:
+            if not (asked.follow and seen):
+                raise
+        if last_ns:
+            asked.tail, asked.since = "all", _after(last_ns)
+        lost_at = lost_at or clock.monotonic()
+        if clock.monotonic() - lost_at > RECONNECT_S:
+            raise Problem(f"core did not come back within {RECONNECT_S:g}s", hint="eru doctor")
+        if not backoff.tries:
+            session.talk.warn("core went away, waiting for it")
+        await backoff.wait()
     printer.flush()
     return Exit.PARTLY if failed else Exit.OK
+
+
+def _after(time_ns: int) -> str:
+    """The moment after a line, as `since` wants it."""
+    seconds, rest = divmod(time_ns + 1, 1_000_000_000)
+    return f"{seconds}.{rest:09d}"
 
 
 async def _each(

@@ -33,6 +33,33 @@ def test_logs_of_an_app_on_both_kinds_of_core(eru, script):
     assert (script.requests("Logs")[0].appname, script.requests("Logs")[0].entrypoint) == ("app", "web")
 
 
+def test_followed_logs_survive_a_core_restart(eru, script):
+    calls = []
+
+    def answer(requests):
+        asked = next(requests)
+        calls.append((asked.since, asked.tail))
+        if len(calls) == 1:
+            yield v1.LogLine(id=ONE, name="app_web_abcdef", data=b"one\n", time_ns=1_700_000_000_000_000_001)
+        elif len(calls) == 3:
+            yield v1.LogLine(id=TWO, name="app_web_ghijkl", data=b"two\n", time_ns=1_700_000_001_000_000_001)
+            yield v1.LogLine(id=TWO, error="enough")
+        elif len(calls) == 4:
+            raise KeyError("the core is broken, not away")
+
+    script.answers |= {"ListWorkloads": [WORKLOAD], "Logs": answer}
+    done = eru("workload", "logs", "-f", "app", "--tail", "3")
+    assert calls == [
+        ("", "3"),
+        ("1700000000.000000002", "all"),
+        ("1700000000.000000002", "all"),
+        ("1700000001.000000002", "all"),
+    ]
+    assert done.code == 1
+    assert done.out == "app_web_abcdef | one\napp_web_ghijkl | two\n"
+    assert "core went away" in done.err
+
+
 def attached(*messages: tuple[int, bytes]) -> list[pb.AttachWorkloadMessage]:
     return [pb.AttachWorkloadMessage(workload_id=ONE, data=data, std_stream_type=kind) for kind, data in messages]
 
