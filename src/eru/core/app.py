@@ -15,8 +15,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+
+import structlog
 
 from eru.core.commit import Committer
 from eru.core.fleet import Fleet
@@ -41,7 +43,10 @@ from eru.resource.contract import Kind
 from eru.store.contract import Store
 from eru.store.keys import Keys
 
+_log = structlog.get_logger(__name__)
+
 _OP_ID_LENGTH = 16
+_RESTART_PAUSE_S = 1.0
 
 
 class Core:
@@ -88,10 +93,13 @@ class Core:
         """Register, read the cluster, begin to follow it. Raises StoreError."""
         await self.session.start()
         await self.fleet.start()
-        self.tasks.start("session", self.session.keep())
-        self.tasks.start("fleet", self.fleet.follow())
-        self.tasks.start("recovery", self.recovery.run())
-        self.tasks.start("watchdog", self.watchdog.run())
+        for name, work in (
+            ("session", self.session.keep),
+            ("fleet", self.fleet.follow),
+            ("recovery", self.recovery.run),
+            ("watchdog", self.watchdog.run),
+        ):
+            self.tasks.start(name, self._for_ever(name, work))
         self._started.set()
 
     async def drain(self, timeout_s: float) -> bool:
@@ -112,6 +120,15 @@ class Core:
     def ready(self) -> bool:
         """Whether operations can succeed: registered, and not going away."""
         return self._started.is_set() and self.session.registered and not self.draining
+
+    async def _for_ever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """These must not end while the core lives, whatever happens to them."""
+        while True:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - a core that goes on without one of them is worse
+                _log.error("restarted after a failure", task=name, error=str(error), exc_info=error)
+            await self.world.clock.sleep(_RESTART_PAUSE_S)
 
     # For operations.
 
@@ -137,6 +154,8 @@ class Core:
 
         Raises NotFound for an unknown node.
         """
+        if isinstance(node, str):
+            node = await self.fleet.node_surely(node)
         record = self._record(node)
         known = self.engines.known(record.name, record.endpoint)
         if known is not None:

@@ -195,10 +195,14 @@ class Fleet:
                 del self._own[item.key]
             if mine or (item.mod_revision < newest and not item.key.startswith(self._counted)):
                 return
+        self._apply_safely(event, created=item.version == 1)
+
+    def _apply_safely(self, event: Event, *, created: bool) -> None:
+        """A value or key that nobody understands must not stop the view."""
         try:
-            self._apply(event, created=item.version == 1)
-        except EruError as error:
-            _log.error("a stored value cannot be read", key=item.key, error=str(error))
+            self._apply(event, created)
+        except (EruError, LookupError, ValueError) as error:
+            _log.error("a stored value cannot be read", key=event.item.key, error=str(error))
 
     def _reached(self, revision: int) -> None:
         self.revision = max(self.revision, revision)
@@ -329,10 +333,7 @@ class Fleet:
             if room == "heartbeat":
                 self.view.set_heartbeat(parts[0], True)
                 continue
-            try:
-                self._apply(Event(Change.PUT, item), created=True)
-            except EruError as error:
-                _log.error("a stored value cannot be read", key=item.key, error=str(error))
+            self._apply_safely(Event(Change.PUT, item), created=True)
         self.view.sweep_rows()
         for key in waiting:
             if key not in self.view.intents:

@@ -465,23 +465,6 @@ class Ledger:
         revision = await self._committer.commit(change)
         return Held(held.key, intent, revision), StoredWorkload(old, revision)
 
-    async def rewrite(self, op: Operation, stored: StoredWorkload, workload: Workload) -> StoredWorkload:
-        """New details of a workload that touch neither its grant nor its indexes."""
-        key = self._keys.workload(stored.id)
-
-        def verdict(found: Mapping[str, KeyValue]) -> int:
-            item = found.get(key)
-            if item is None:
-                raise NotFound(f"workload {stored.id} is gone")
-            if item.value == workload.encode():
-                return item.mod_revision
-            if item.mod_revision != stored.revision:
-                raise Conflict(f"workload {stored.id} was changed meanwhile; try again")
-            return 0
-
-        change = Edit(op.identity, [unchanged(key, stored.revision)], [Put(key, workload.encode())], [key], verdict)
-        return StoredWorkload(workload, await self._committer.commit(change))
-
     # Parts.
 
     def _intent(self, op: Operation, verb: Verb, nodename: str, name: str, **note: Any) -> Intent:

@@ -27,7 +27,6 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     recovery_every_s: float = 5.0  # how often left-over intents are looked for
     recovery_settle_s: float = 3.0  # between two looks before a create is taken as never done
     watch_retry_s: float = 1.0
-    leader_ttl_s: int = 16  # leadership of the node watchdog
     death_damping_s: float = 3.0  # a heartbeat must be gone this long before workloads are marked down
     push_interval_s: float = 15.0  # service discovery
 

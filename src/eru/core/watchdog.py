@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from eru.lib.tasks import task_owner
 from eru.model.errors import EruError
 from eru.model.workloads import WorkloadStatus
 from eru.store.contract import PAGE_ITEMS, TXN_OPS_MAX, Compare, Put, Write, absent, unchanged
+from eru.store.leader import Leadership
 
 if TYPE_CHECKING:
     from eru.core.app import Core
@@ -35,30 +37,29 @@ class Watchdog:
 
     async def run(self) -> None:
         """Lead or wait to lead, for ever. Runs as a background task."""
-        clock = self._core.world.clock
+        core = self._core
         while True:
             try:
-                if await self._lead():
-                    await self._look()
-                else:
-                    self._dead_since.clear()
-                    self._handled.clear()
+                identity = await core.session.identity()
+                leadership = Leadership(core.store, core.keys, ROLE, identity.id, identity.lease, core.world)
+                await leadership.take()
+                await self._lead(leadership)
             except EruError as error:
-                _log.warning("node watchdog is interrupted", error=str(error))
-            await clock.sleep(self._core.world.jitter(_LOOK_EVERY_S))
+                _log.info("node watchdog does not lead", error=str(error))
+            await core.world.clock.sleep(core.world.jitter(_LOOK_EVERY_S))
 
-    async def _lead(self) -> bool:
-        """Whether this core leads now; takes the lead when nobody has it."""
-        core = self._core
-        identity = core.session.current()
-        if identity is None or identity.margin_s() <= 0:
-            return False
-        key = core.keys.leader(ROLE)
-        item = await core.store.get(key)
-        if item is None:
-            put = Put(key, identity.id.encode(), identity.lease)
-            return (await core.store.txn([absent(key), identity.guard], [put])).succeeded
-        return item.value == identity.id.encode()
+    async def _lead(self, leadership: Leadership) -> None:
+        """Until the lead is lost."""
+        self._dead_since.clear()
+        self._handled.clear()
+        async with task_owner("watchdog") as owner:
+            lost = owner.start("lead", leadership.wait_lost())
+            while not lost.done():
+                try:
+                    await self._look()
+                except EruError as error:
+                    _log.warning("node watchdog is interrupted", error=str(error))
+                await self._core.world.clock.sleep(self._core.world.jitter(_LOOK_EVERY_S))
 
     async def _look(self) -> None:
         core = self._core
@@ -68,10 +69,9 @@ class Watchdog:
             for found in core.fleet.view.by_name.values()
             if found.node is not None and not found.node.test and not found.heartbeat
         ]
-        for name in list(self._dead_since):
-            if name not in set(dead):
-                del self._dead_since[name]
-                self._handled.discard(name)
+        for name in self._dead_since.keys() - set(dead):
+            del self._dead_since[name]
+            self._handled.discard(name)
         for name in dead:
             since = self._dead_since.setdefault(name, now)
             if name not in self._handled and now - since >= core.settings.death_damping_s:

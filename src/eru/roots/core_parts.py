@@ -43,7 +43,6 @@ def core_settings(config: CoreConfig, identifier: str, address: str) -> CoreSett
         engine_slow_call_s=config.global_timeout,
         hold_wait_s=config.lock_timeout,
         list_s=config.connection_timeout,
-        leader_ttl_s=max(1, round(config.ha_keepalive_interval)),
         push_interval_s=discovery if discovery >= _DISCOVERY_LEAST_S else _DISCOVERY_DEFAULT_S,
     )
 
