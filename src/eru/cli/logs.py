@@ -21,7 +21,7 @@ from eru.wire import v1_pb2 as v1
 
 UNIMPLEMENTED = 12
 RECONNECT_S = 60.0  # how long a core that went away is waited for
-STREAMS_MAX = 200  # workloads followed at the same time on a core without one merged stream
+STREAMS_MAX = 90  # streams at the same time on a core without a merged one; a connection carries 100
 _COLOURS = ("36", "33", "32", "35", "34", "31")
 
 
@@ -161,6 +161,8 @@ async def _each(
     follow: bool,
 ) -> int:
     """One stream per workload, side by side."""
+    if follow and len(found) > STREAMS_MAX:
+        session.talk.warn(f"only {STREAMS_MAX} of {len(found)} workloads can be followed at the same time on this core")
     gate = asyncio.Semaphore(STREAMS_MAX)
     failures: list[str] = []
 

@@ -11,19 +11,22 @@ import click
 
 from eru.cli import names
 from eru.cli.document import as_data
-from eru.cli.exits import Exit
+from eru.cli.exits import Exit, Problem
 from eru.cli.health import state_of
 from eru.cli.lazy import verb
 from eru.cli.parse import pairs
 from eru.cli.resolve import short
 from eru.cli.session import Session
 from eru.cli.table import render
+from eru.lib.retry import Backoff
 from eru.lib.tasks import task_owner
+from eru.model.errors import CoreUnreachable
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
 Wanted = Callable[[pb.Workload], bool]
 
+RECONNECT_S = 60.0  # how long a core that went away is waited for
 EVENTS_KEPT_MAX = 10_000  # events that may come in while the first table is made
 
 
@@ -42,34 +45,74 @@ async def status(session: Session, app: str, entry: str, node: str, label: tuple
         parts = [*workload.name.rsplit("_", 2), ""]
         return app in ("", parts[0]) and entry in ("", parts[1]) and node in ("", workload.nodename)
 
-    asked = pb.WorkloadStatusStreamOptions(appname=app, labels=labels)
-    events: asyncio.Queue[pb.WorkloadStatusStreamMessage] = asyncio.Queue(EVENTS_KEPT_MAX)
+    view = View(session, app, labels, wanted, filtered)
+    if once:
+        await view.now()
+        return Exit.OK
+    backoff = Backoff(session.world, first_s=0.2, most_s=2.0)
+    clock, lost_at = session.world.clock, 0.0
+    while True:
+        try:
+            await view.follow()
+        except CoreUnreachable:
+            if not view.shown:
+                raise
+        if view.fresh:
+            backoff.reset()
+            lost_at, view.fresh = clock.monotonic(), False
+        if clock.monotonic() - lost_at > RECONNECT_S:
+            raise Problem(f"core did not come back within {RECONNECT_S:g}s", hint="eru doctor")
+        if not backoff.tries:
+            session.talk.warn("core went away, waiting for it")
+        await backoff.wait()
 
-    async def read() -> None:
-        async with aclosing(session.stream(rpc.WorkloadStatusStream, asked)) as stream:
-            async for event in stream:
-                await events.put(event)
 
-    async with task_owner("status") as owner:
-        # the stream is opened before the list is made: what changes in between is seen twice, never missed
-        reading = None if once else owner.start("read", read())
-        known = await _now(session, app, labels, wanted)
-        if reading is None:
-            return Exit.OK
-        session.talk.say("following changes, Ctrl-C ends it")
-        while True:
-            taking = owner.start("next", events.get())
-            await asyncio.wait({reading, taking}, return_when=asyncio.FIRST_COMPLETED)
-            if taking.done():
-                event = taking.result()
-                # what is gone cannot be looked at: with a filter it is told if it was seen before
-                if wanted(event.workload) if event.HasField("workload") else not filtered or event.id in known:
-                    _tell(session, event, known)
-            elif reading.done():
-                taking.cancel()
-                reading.result()
-                session.talk.warn("core ended the stream")
-                return Exit.ERROR
+class View:
+    """What is shown: a table, then the changes to it; after a break, everything anew."""
+
+    def __init__(self, session: Session, app: str, labels: dict[str, str], wanted: Wanted, filtered: bool) -> None:
+        self.session = session
+        self.app = app
+        self.labels = labels
+        self.wanted = wanted
+        self.filtered = filtered
+        self.known: dict[str, str] = {}  # id -> name
+        self.shown = False  # ever
+        self.fresh = False  # since the last break
+
+    async def now(self) -> None:
+        """The table."""
+        self.known = await _now(self.session, self.app, self.labels, self.wanted)
+        self.shown = self.fresh = True
+
+    async def follow(self) -> None:
+        """The table, and changes until core ends the stream. Raises RemoteError."""
+        asked = pb.WorkloadStatusStreamOptions(appname=self.app, labels=self.labels)
+        events: asyncio.Queue[pb.WorkloadStatusStreamMessage] = asyncio.Queue(EVENTS_KEPT_MAX)
+
+        async def read() -> None:
+            async with aclosing(self.session.stream(rpc.WorkloadStatusStream, asked)) as stream:
+                async for event in stream:
+                    await events.put(event)
+
+        async with task_owner("status") as owner:
+            # the stream is opened before the list is made: what changes in between is seen twice, not missed
+            reading = owner.start("read", read())
+            await self.now()
+            self.session.talk.say("following changes, Ctrl-C ends it")
+            while True:
+                taking = owner.start("next", events.get())
+                await asyncio.wait({reading, taking}, return_when=asyncio.FIRST_COMPLETED)
+                if taking.done():
+                    self._take(taking.result())
+                elif reading.done():
+                    reading.result()
+                    return
+
+    def _take(self, event: pb.WorkloadStatusStreamMessage) -> None:
+        # what is gone cannot be looked at: with a filter it is told if it was seen before
+        if self.wanted(event.workload) if event.HasField("workload") else not self.filtered or event.id in self.known:
+            _tell(self.session, event, self.known)
 
 
 async def _now(session: Session, app: str, labels: dict[str, str], wanted: Wanted) -> dict[str, str]:

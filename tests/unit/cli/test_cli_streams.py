@@ -149,6 +149,10 @@ def test_wait(eru, script):
     assert "it is gone" in eru("wait", "app").err
 
 
+def _broken():
+    raise KeyError("the core is broken, not away")
+
+
 def test_status_follows_changes(eru, script):
     status = pb.WorkloadStatus(id=ONE, running=True, healthy=True)
     events = [
@@ -158,17 +162,27 @@ def test_status_follows_changes(eru, script):
         pb.WorkloadStatusStreamMessage(id=TWO, error="no record"),
         pb.WorkloadStatusStreamMessage(id=ONE, error="gone", delete=True),
     ]
-    script.answers |= {"ListWorkloads": [WORKLOAD], "WorkloadStatusStream": events}
+    turns = iter([events, events[:1]])
+
+    def answer(requests):
+        next(requests)
+        yield from next(turns, None) or _broken()
+
+    script.answers |= {"ListWorkloads": [WORKLOAD], "WorkloadStatusStream": answer}
     done = eru("status", "app", "--entry", "web")
-    assert done.code == 1  # the stream ended, which a live core never does
-    told = [line.split(" ", 1)[1] for line in done.out.splitlines()[5:]]
-    everything = [line.split(" ", 1)[1] for line in eru("status").out.splitlines()[5:]]
+    assert done.code == 1
+    assert done.out.count("┌") == 3  # the first table, and one after each break
+    assert "core went away, waiting for it" in done.err
+    told = [line.split(" ", 1)[1] for line in done.out.splitlines() if line[2:3] == ":"]
+    turns = iter([events])
+    everything = [line.split(" ", 1)[1] for line in eru("status").out.splitlines() if line[2:3] == ":"]
     name = "app_web_abcdef (aaaaaaaaaaaa)"
     assert told == [
         f"{name} on n1 healthy 127.0.0.1:80,127.0.0.1:81",
         f"{name} on n1 unhealthy",
         f"{name} on n1 stopped",
         f"{name} removed",
+        f"{name} on n1 healthy 127.0.0.1:80,127.0.0.1:81",
     ]
     assert everything == [*told[:3], "aaaaaaaaaaaa error: no record", told[3]]
     assert eru("-o", "jsonl", "status", "other").out == ""
