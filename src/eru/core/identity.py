@@ -1,10 +1,10 @@
-"""The cluster's identity: written once, the same for all its cores and for ever."""
+"""Who is who in the store: the cluster's identity, and registrations that cannot be alive."""
 
 from __future__ import annotations
 
 from eru.lib.world import World
 from eru.model.errors import OutcomeUnknown, StoreError
-from eru.store.contract import Put, Store, absent
+from eru.store.contract import Delete, Put, Store, absent, range_all
 from eru.store.keys import Keys
 
 _DIGITS = 64  # as long as the published form, a SHA-256 in hexadecimal
@@ -22,3 +22,15 @@ async def cluster_identity(store: Store, keys: Keys, world: World) -> str:
         except OutcomeUnknown:
             continue  # the next look tells
     raise StoreError("the cluster's identity can neither be read nor written; is the store healthy?")
+
+
+async def forget_cores(store: Store, keys: Keys) -> int:
+    """Remove all registrations; how many there were.
+
+    Only for a store that one process has to itself: whoever registered before
+    is dead, and what it left behind need not wait for its lease to end.
+    """
+    items, _ = await range_all(store, keys.cores, keys_only=True)
+    for item in items:
+        await store.txn([], [Delete(item.key)])
+    return len(items)

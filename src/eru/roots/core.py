@@ -86,7 +86,7 @@ async def run_core(settings: CoreConfig, told: asyncio.Event) -> None:
 async def serving(settings: CoreConfig) -> AsyncIterator[None]:
     """Everything that runs in a core process; taken down in order at the end of the block."""
     from eru.core.app import Core
-    from eru.core.identity import cluster_identity
+    from eru.core.identity import cluster_identity, forget_cores
     from eru.core.metered import CallTimes
     from eru.core.metrics import CoreMetrics
     from eru.core.service import serve, shut_down
@@ -106,6 +106,8 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
         times = CallTimes(world)
         store = times.store(await open_store(parts.store_address(settings), world))
         stack.push_async_callback(store.close)
+        if settings.store == "embedded":
+            await forget_cores(store, keys)
         identifier = settings.identifier or await cluster_identity(store, keys, world)
         engines = parts.engine_pool(world, settings, times)
         stack.push_async_callback(engines.close)
