@@ -7,6 +7,7 @@ reaches the user is a `Problem`: what happened, why, and what to do next.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def not_found(what: str, *, why: Sequence[str] | str = (), hint: str = "") -> Pr
 
 # Published cores tell the kind of a failure only by these words.
 _ABSENT = ("entity count invalid", "pod not found", "node not exists", "No such container", "no such container")
+_ABSENT_KEY = re.compile(r"key: /(pod/info|node|workloads)/([^:]+): bad `Count` value")
+_NOUNS = {"pod/info": "pod", "node": "node", "workloads": "workload"}
 _REFUSED = (
     "not enough",
     "node map is empty",
@@ -127,6 +130,9 @@ def _remote(error: errors.RemoteError) -> Problem:
     if error.code == 12:
         why.append("the core is older than this command, or a published one")
     code = code_of(error.kind, text)
+    if (absent := _ABSENT_KEY.search(text)) and not error.kind:
+        why.append(f"core says: {text}")
+        text = f"there is no {_NOUNS[absent[1]]} {absent[2]}"
     if not error.kind and error.code > 16:
         why.append(f"core answered {error.rpc} with code {error.code}")
     return Problem(text, why=why, hint=hint, code=code)
