@@ -85,6 +85,7 @@ class Watcher:
         self._lists = asyncio.Lock()
         self.node_ip = "127.0.0.1"
         self.workloads: dict[str, Workload] = {}
+        self._fresh_from = 0.0  # Unix seconds: runs that began later were not seen by anybody
         self.last_seen: float = 0.0  # Unix seconds up to which no event is missing
         self.gaps_total = 0
         self.ready = asyncio.Event()
@@ -132,8 +133,10 @@ class Watcher:
     async def _follow(self, backoff: Backoff) -> None:
         """One life of the event stream, with a full listing as soon as it stands. Raises EngineError."""
         since = max(self._world.clock.now_ns() - EVENTS_OVERLAP_NS, 0)
+        self._fresh_from = self.last_seen or self._world.clock.now()
         arrived: asyncio.Queue[EngineEvent | EngineError] = asyncio.Queue(EVENTS_WAITING_MAX)
         reader = self._owner.start("events", self._read_events(since, arrived))
+        lister: asyncio.Task[None] | None = None
         try:
             try:
                 async with asyncio.timeout(FIRST_EVENT_S):
@@ -142,10 +145,8 @@ class Watcher:
                 first = EngineEvent(id="", action="subscribed", time_ns=0)
             if isinstance(first, EngineError):
                 raise first
-            await self.reconcile(thorough=True)
+            lister = self._owner.start("list", self._list_after_gap())
             backoff.reset()
-            self._notices.over("engine", "engine answers again")
-            self.ready.set()
             event: EngineEvent | EngineError = first
             while not isinstance(event, EngineError):
                 if event.id:
@@ -154,6 +155,22 @@ class Watcher:
             raise event
         finally:
             reader.cancel()
+            if lister is not None:
+                lister.cancel()
+
+    async def _list_after_gap(self) -> None:
+        """The full listing that makes up for what the event stream did not tell, until it works."""
+        backoff = Backoff(self._world, first_s=0.1, most_s=ENGINE_RETRY_MOST_S)
+        while True:
+            try:
+                await self.reconcile(thorough=True)
+            except EngineError as error:
+                self._notices.trouble("engine", "engine does not answer, trying on", error=str(error))
+                await backoff.wait()
+            else:
+                self._notices.over("engine", "engine answers again")
+                self.ready.set()
+                return
 
     async def _read_events(self, since_ns: int, arrived: asyncio.Queue[EngineEvent | EngineError]) -> None:
         try:
@@ -178,14 +195,13 @@ class Watcher:
         """Compare with a full listing; `thorough` also inspects every running workload. Raises EngineError."""
         async with self._lists:
             asked_at = self._world.clock.now()
+            before = {*self.workloads, *self._announced}
             listed = await self._runtime.find(self._mine.labels())
             present = {row.id for row in listed}
-            for id in [known for known in self.workloads if known not in present]:
+            for id in before - present:
                 self._drop(id)
             self._foreign = {id: why for id, why in self._foreign.items() if id in present}
-            self._died = {id: at for id, at in self._died.items() if id in present}
-            for id in [id for id in self._announced if id not in present]:
-                self._drop(id)
+            self._died = {id: at for id, at in self._died.items() if id in present or id not in before}
             doubtful = []
             for row in listed:
                 known = self.workloads.get(row.id)
@@ -194,7 +210,7 @@ class Watcher:
                 if known is None or known.running != row.running or (thorough and row.running):
                     doubtful.append(row.id)
             await map_bounded(doubtful, self.refresh, INSPECTS_MAX)
-            self.last_seen = asked_at
+            self.last_seen = max(self.last_seen, asked_at)
 
     def _take(self, event: EngineEvent) -> None:
         known = self.workloads.get(event.id)
@@ -267,7 +283,7 @@ class Watcher:
 
     def _is_fresh(self, workload: Workload) -> bool:
         """Whether this run began after the moment up to which the agent knows everything."""
-        return 0 < self.last_seen <= workload.started_at + EVENTS_OVERLAP_NS / 1e9
+        return self._fresh_from <= workload.started_at + EVENTS_OVERLAP_NS / 1e9
 
     def _stop(self, workload: Workload) -> None:
         workload.running = workload.healthy = False

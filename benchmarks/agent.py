@@ -1,0 +1,241 @@
+"""What the agent costs and carries, beside the published agent in the same run.
+
+    python benchmarks/agent.py [--lines 1000000] [--containers 1 4 16] [--idle 100]
+
+The published agent is taken from ERU_PUBLISHED_AGENT (a path); without it the
+program says so and measures ours alone. Both talk to a core that records what
+it is told, and forward to the same TCP sink, one agent at a time. Needs
+Docker with the image `bb`; the load is printed by
+its busybox.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from support.agent_node import NODE, POD, PROGRAM, Workloads, recording_core, until
+from support.docker import free_port
+
+DOCKER = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+QUIET_S = 3.0
+SETTLE_S = 7.0  # the published agent lists its containers only after one connection timeout
+TICKS = os.sysconf("SC_CLK_TCK")
+SINK = r"""
+import re, socket, sys, threading
+server = socket.socket(); server.bind(("127.0.0.1", int(sys.argv[1]))); server.listen(64)
+out = open(sys.argv[2], "ab", buffering=0)
+def serve(connection):
+    while data := connection.recv(1 << 20):
+        out.write(data)
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+
+
+class Agent:
+    """One of the two agents as a process."""
+
+    def __init__(self, name: str, command: list[str], folder: Path, core_port: int, sink_port: int) -> None:
+        self.name = name
+        self._folder = folder
+        self._port = free_port()
+        settings: dict[str, Any] = {
+            "pid": str(folder / "pid"),
+            "core": [f"127.0.0.1:{core_port}"],
+            "heartbeat_interval": 5,
+            "check_only_mine": True,
+            "docker": {"endpoint": DOCKER},
+            "metrics": {"step": 10},
+            "api": {"addr": f"127.0.0.1:{self._port}"},
+            "healthcheck": {"interval": 5, "timeout": 3},
+            "log": {"forwards": [f"tcp://127.0.0.1:{sink_port}"]},
+            "state_dir": str(folder / "state"),
+        }
+        (folder / "agent.yaml").write_text(yaml.safe_dump(settings))
+        with (folder / "log").open("wb") as out:
+            self._process = subprocess.Popen(
+                [*command, str(folder / "agent.yaml")],
+                stdout=out,
+                stderr=out,
+                env={**os.environ, "ERU_HOSTNAME": NODE},
+            )
+
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory_mib(self, field: str) -> float:
+        """`VmRSS` now or `VmHWM` at most."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(re.search(rf"{field}:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+
+    async def end(self) -> None:
+        self._process.send_signal(signal.SIGUSR1)
+        try:
+            await asyncio.to_thread(self._process.wait, 15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+async def burst(agent: Agent, sink: Path, containers: int, lines: int) -> None:
+    """`lines` in total from `containers` at full speed: lost, rate, cost."""
+    workloads = Workloads(DOCKER)
+    each = lines // containers
+    clear(sink)
+    text = "x" * 91
+    script = f"i=0; while [ $i -lt 10 ]; do sleep 0.1; i=$((i+1)); done; yes {text} | head -n {each}; sleep 1000"
+    try:
+        cpu, began = agent.cpu_s(), time.monotonic()
+        starting = [asyncio.to_thread(workloads.run, "sh", "-c", script) for _ in range(containers)]
+        starts = asyncio.gather(*starting)
+        size, changed, first = 0, began, 0.0
+        while not starts.done() or time.monotonic() - changed < QUIET_S:
+            await asyncio.sleep(0.05)
+            if (now := size_of(sink)) != size:
+                first = first or time.monotonic()
+                size, changed = now, time.monotonic()
+        got = count(sink, text.encode())
+        cost = (agent.cpu_s() - cpu) / (got / 1e6) if got else 0.0
+        rate = got / max(changed - first, 0.001)
+        print(
+            f"  {agent.name:9} {containers:3} containers: lost {each * containers - got:8} of {each * containers}, "
+            f"{rate:9.0f} lines/s, {cost:5.2f} CPU s per million, peak {agent.memory_mib('VmHWM'):4.0f} MiB"
+        )
+    finally:
+        workloads.clean()
+
+
+def clear(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
+def holds(path: Path, text: bytes) -> bool:
+    return text in path.read_bytes()
+
+
+def count(path: Path, text: bytes) -> int:
+    """Lines with `text`, without holding the file in memory."""
+    with path.open("rb") as file:
+        return sum(text in line for line in file)
+
+
+async def idle(agent: Agent, containers: int, seconds: float) -> None:
+    """CPU and memory with containers that do nothing but be checked and measured."""
+    with socket.socket() as target:
+        target.bind(("127.0.0.1", 0))
+        target.listen(512)
+        target.setblocking(False)
+        port = target.getsockname()[1]
+        meta = f'{{"Publish":null,"HealthCheck":{{"TCPPorts":["{port}"],"HTTPPort":"","HTTPURL":"","HTTPCode":0}}}}'
+        workloads = Workloads(DOCKER)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(target.fileno(), target.accept()[0].close)
+        try:
+            for _ in range(containers):
+                await asyncio.to_thread(workloads.run, "sleep", "1000", network="host", labels={"ERU_META": meta})
+            await asyncio.sleep(12)
+            cpu, began = agent.cpu_s(), time.monotonic()
+            await asyncio.sleep(seconds)
+            part = (agent.cpu_s() - cpu) / (time.monotonic() - began)
+            print(
+                f"  {agent.name:9} {containers:3} idle containers: {part * 100:4.1f} % of a core, "
+                f"{agent.memory_mib('VmRSS'):4.0f} MiB"
+            )
+        finally:
+            loop.remove_reader(target.fileno())
+            await asyncio.to_thread(workloads.clean)
+
+
+async def first_line(agent: Agent, sink: Path) -> None:
+    """From Docker's answer to the start until the first line has arrived."""
+    workloads = Workloads(DOCKER)
+    times = []
+    try:
+        for number in range(10):
+            clear(sink)
+            id = workloads.create("sh", "-c", f"echo first{number}; sleep 1000")
+            await asyncio.to_thread(workloads.ask, "POST", f"/containers/{id}/start")
+            began = time.monotonic()
+            await until(partial(holds, sink, f"first{number}".encode()), "the first line", 10)
+            times.append(time.monotonic() - began)
+        times.sort()
+        print(f"  {agent.name:9} first line after start: p50 {times[5] * 1000:.0f} ms, most {times[-1] * 1000:.0f} ms")
+    except AssertionError:
+        print(f"  {agent.name:9} first line after start: lost")
+    finally:
+        workloads.clean()
+
+
+async def measure(name: str, command: list[str], options: argparse.Namespace) -> None:
+    """All figures of one agent, in a fresh process per part."""
+    with tempfile.TemporaryDirectory() as folder:
+        sink, sink_port = Path(folder) / "sink", free_port()
+        receiver = started([sys.executable, "-c", SINK, str(sink_port), str(sink)])
+        try:
+            async with recording_core() as core:
+                parts: list[Any] = [lambda agent, n=n: burst(agent, sink, n, options.lines) for n in options.containers]
+                parts.append(lambda agent: first_line(agent, sink))
+                parts += [lambda agent, n=n: idle(agent, n, options.seconds) for n in options.idle]
+                for number, part in enumerate(parts):
+                    own = Path(folder) / str(number)
+                    own.mkdir()
+                    heard = len(core.beats)
+                    agent = Agent(name, command, own, core.port, sink_port)
+                    try:
+                        await until(lambda heard=heard: len(core.beats) > heard, "a heartbeat", 20)
+                        await asyncio.sleep(SETTLE_S)
+                        await part(agent)
+                    finally:
+                        await agent.end()
+        finally:
+            receiver.kill()
+
+
+def started(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--containers", type=int, nargs="*", default=[1, 4, 16])
+    parser.add_argument("--idle", type=int, nargs="*", default=[100])
+    parser.add_argument("--seconds", type=float, default=30)
+    options = parser.parse_args()
+    print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, pod {POD}")
+    ours = [sys.executable, "-c", PROGRAM]
+    print("ours")
+    asyncio.run(measure("ours", ours, options))
+    published = os.environ.get("ERU_PUBLISHED_AGENT", "")
+    if not shutil.which(published):
+        print("published agent: not measured, set ERU_PUBLISHED_AGENT to its path")
+        return
+    print("published")
+    asyncio.run(measure("published", [published, "--config"], options))
+
+
+if __name__ == "__main__":
+    main()
