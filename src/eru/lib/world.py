@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 _LETTERS = string.ascii_letters
-_HEX = "0123456789abcdef"
+_SPARE_BITS = 64  # so that every letter is as likely as any other
 
 
 class Clock(Protocol):
@@ -84,11 +84,16 @@ class World:
 
     def letters(self, count: int) -> str:
         """`count` random letters a-zA-Z, as in workload names and deploy idents."""
-        return "".join(self.random.choices(_LETTERS, k=count))
+        number = self.random.getrandbits(_SPARE_BITS + 6 * count)  # one draw: each asks the system for entropy
+        letters = []
+        for _ in range(count):
+            number, at = divmod(number, len(_LETTERS))
+            letters.append(_LETTERS[at])
+        return "".join(letters)
 
     def hex(self, count: int) -> str:
         """`count` random lower-case hexadecimal digits."""
-        return "".join(self.random.choices(_HEX, k=count))
+        return f"{self.random.getrandbits(4 * count):0{count}x}" if count else ""
 
     def jitter(self, seconds: float, part: float = 0.1) -> float:
         """`seconds`, moved up or down by at most `part` of it."""

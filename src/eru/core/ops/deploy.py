@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,13 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 Tell = Callable[[Deployed], None]
+Gate = AbstractAsyncContextManager[None]
+_OPEN: Gate = nullcontext()
+
+
+def _gate(many: int, limit: int) -> Gate:
+    """Lets `limit` through at a time; nothing to wait for when there are no more than that."""
+    return asyncio.Semaphore(limit) if many > limit else _OPEN
 
 
 def deploy(core: Core, spec: DeploySpec) -> AsyncGenerator[Deployed, None]:
@@ -80,12 +88,12 @@ class Deploy:
     _total: int = 0
     _ready: int = 0
     _everybody: asyncio.Event = field(default_factory=asyncio.Event)
-    _gate: asyncio.Semaphore = field(init=False)
+    _gate: Gate = field(init=False)
     _maker: Maker = field(init=False)
 
     def __post_init__(self) -> None:
         self._maker = Maker(self.core, self.op, self.spec)
-        self._gate = asyncio.Semaphore(self.core.settings.engine_parallel_max)
+        self._gate = _OPEN
 
     async def run(self) -> None:
         """Everything; results go to `tell`."""
@@ -107,6 +115,7 @@ class Deploy:
 
     async def _act(self, placed: list[Placed]) -> None:
         self._total = len(placed)
+        self._gate = _gate(len(placed), self.core.settings.engine_parallel_max)
         by_node: dict[str, list[Placed]] = {}
         for one in placed:
             by_node.setdefault(one.nodename, []).append(one)
@@ -126,12 +135,15 @@ class Deploy:
             for one in ours:
                 await self._fail(one, error)
             return
-        node_gate = asyncio.Semaphore(core.settings.engine_node_parallel_max)
+        node_gate = _gate(len(ours), core.settings.engine_node_parallel_max)
+        if len(ours) == 1:
+            await self._instance(engine, ours[0], node_gate)
+            return
         async with asyncio.TaskGroup() as group:
             for one in ours:
                 group.create_task(self._instance(engine, one, node_gate))
 
-    async def _instance(self, engine: Engine, one: Placed, node_gate: asyncio.Semaphore) -> None:
+    async def _instance(self, engine: Engine, one: Placed, node_gate: Gate) -> None:
         """One instance from create to record; errors become its result."""
         try:
             async with UndoStack() as undo:
@@ -148,7 +160,7 @@ class Deploy:
     async def _make(self, engine: Engine, one: Placed, undo: UndoStack) -> Made:
         instance = Instance(
             one.name,
-            self.spec.nodes.podname,
+            self._podname(one),
             one.nodename,
             one.sequence,
             one.reserved.grant,
@@ -156,6 +168,13 @@ class Deploy:
         )
         workload, result = await self._maker.make(engine, instance, undo, lambda: self._leave(one))
         return Made(one, workload, result)
+
+    def _podname(self, one: Placed) -> str:
+        """The pod that was asked for, or else the node's own."""
+        if self.spec.nodes.podname:
+            return self.spec.nodes.podname
+        found = self.core.fleet.view.by_name.get(one.nodename)
+        return found.node.podname if found is not None and found.node is not None else ""
 
     # Record.
 
@@ -205,7 +224,7 @@ class Deploy:
         self._everybody.set()
         await shielded(self._give_back([one]))
         result = Deployed(
-            podname=self.spec.nodes.podname,
+            podname=self._podname(one),
             nodename=one.nodename,
             name=one.name,
             resources=one.reserved.grant,
