@@ -93,8 +93,9 @@ class Docker(msgspec.Struct, kw_only=True):
     auths: dict[str, RegistryAuth] = {}
     nofile: int = 65535  # open files per workload; 0: what the engine gives by itself
     memory_floor: int = 6 * 1024 * 1024  # bytes; the least limit and reservation the engine starts
-    verify: bool = True  # the engine's TLS certificate
-    start_parallel: int = 8  # containers started at the same time per engine
+    tls_check_hostname: bool = True  # false: certificates of the node's CA for any address, said in the log
+    start_parallel: int = 32  # containers started at the same time per engine
+    start_burst_cpu: float = 0.0  # cores a workload may use while it starts, if it is granted less; 0: off
 
 
 class Virt(msgspec.Struct, kw_only=True):

@@ -133,6 +133,7 @@ def engine_pool(world: World, config: CoreConfig, times: CallTimes) -> EnginePoo
         auths={host: RegistryAuth(username=a.username, password=a.password) for host, a in docker.auths.items()},
         log=LogConfig(type=docker.log.type, config=docker.log.config),
         tls_check_hostname=docker.tls_check_hostname,
+        start_burst_cpu=docker.start_burst_cpu,
     )
     limits = EngineLimits(
         nofile_soft=docker.nofile,

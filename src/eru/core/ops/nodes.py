@@ -177,11 +177,13 @@ async def _info(core: Core, name: str, engine: Engine) -> EngineInfo:
 
 
 async def _first_resources(core: Core, new: NewNode, info: EngineInfo) -> tuple[Resources, Resources]:
+    named = msgspec.structs.replace(info, nodename=new.name)
+
     def first() -> tuple[Resources, Resources]:
         capacity: Resources = {}
         usage: Resources = {}
         for name, kind in core.kinds.items():
-            capacity[name], usage[name] = kind.node_added(new.resources.get(name), info)
+            capacity[name], usage[name] = kind.node_added(new.resources.get(name), named)
         return capacity, usage
 
     return await _pure(core, first)
