@@ -92,8 +92,8 @@ class _Series:
         top = self.usage + self.room * self.rate
         inverse = np.where(self.moves, 1.0 / self.divisor, 0.0)
         weighted = self.usage * inverse
-        level = (need + float(weighted.sum())) / float(inverse.sum())  # were all in use and none ever full
-        width = np.count_nonzero(self.moves) / float(inverse.sum())
+        level: float = (need + float(weighted.sum())) / float(inverse.sum())  # were all in use and none ever full
+        width: float = np.count_nonzero(self.moves) / float(inverse.sum())
         for _ in range(_GUESSES_MAX):
             started, ended = self.usage < level, top <= level
             open_ = started & ~ended
