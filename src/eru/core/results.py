@@ -29,7 +29,7 @@ async def stream(
     The queue between them is bounded by what the operation has to say: one
     result per workload.
     """
-    queue: asyncio.Queue[R | _End] = asyncio.Queue()
+    queue: asyncio.Queue[R | _End] = asyncio.Queue()  # bounded by one result per workload
 
     async def run() -> None:
         try:
