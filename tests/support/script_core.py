@@ -43,6 +43,7 @@ class Counting(random.Random):
 @contextmanager
 def running_core() -> Iterator[str]:
     """The address of a core that has nothing yet."""
+    before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))  # its log is not in the script
     started: list[str] = []
     ready = threading.Event()
@@ -75,4 +76,4 @@ def running_core() -> Iterator[str]:
         for loop, ended in stop:
             loop.call_soon_threadsafe(ended.set)
         thread.join(20)
-        structlog.reset_defaults()
+        structlog.configure(**before)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import structlog
 
 from eru.cli.app import published_root, root, run
 from support.cli_samples import SPEC
@@ -39,7 +40,7 @@ Cli = Callable[..., Ran]
 
 
 @pytest.fixture
-def eru(script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+def eru(script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """`eru("pod", "list")` against the scripted core."""
     for name in ("ERU_OUTPUT_FORMAT", "ERU_USERNAME", "ERU_PASSWORD", "HOSTNAME"):
         monkeypatch.delenv(name, raising=False)
@@ -51,7 +52,9 @@ def eru(script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         out, err = capsys.readouterr()
         return Ran(code, out, err)
 
-    return call
+    before = structlog.get_config()
+    yield call
+    structlog.configure(**before)  # a quiet command line must not silence other suites
 
 
 @pytest.fixture
