@@ -17,8 +17,9 @@ from eru.core.ops.remove import remove
 from eru.core.ops.replace import replace
 from eru.core.ops.run import RunRequest, run_and_wait
 from eru.model.deploy import DeploySpec, Entrypoint, NodeFilter, ReplaceSpec, Strategy
-from eru.model.errors import EruError
+from eru.model.errors import EruError, OutcomeUnknown
 from eru.model.requests import NewNode, NodeChange
+from eru.model.results import Deployed
 from eru.store.contract import range_all
 from sim.cluster import POD, Cluster, Life
 
@@ -101,6 +102,11 @@ class Clients:
             async for result in results:
                 (good if result.success else bad).append(result)
                 self.answers += 1
+                if result.success:
+                    self.cluster.told_made.add(result.id)
+                elif result.name and not isinstance(result.error, OutcomeUnknown):
+                    self.cluster.told_failed.add(result.name)
+        self._check(spec, good, bad)
         text = "; ".join(sorted({str(result.error) for result in bad}))
         self.cluster.tell(
             f"{life.name} deployed {len(good)} of {spec.app} ({spec.strategy.name} {spec.count}), "
@@ -108,6 +114,14 @@ class Clients:
         )
         if spec.all_or_nothing and good and bad:
             self.told.append("all or nothing gave some")
+
+    def _check(self, spec: DeploySpec, good: list[Deployed], bad: list[Deployed]) -> None:
+        """Exactly one result per instance, or one that refuses all of them."""
+        refused = [result for result in bad if not result.nodename]
+        if refused and (good or len(bad) > 1):
+            self.told.append(f"refused, and still {len(good)} made and {len(bad)} failed")
+        elif not refused and spec.strategy not in (Strategy.FILL, Strategy.EACH) and len(good) + len(bad) != spec.count:
+            self.told.append(f"{len(good) + len(bad)} results for {spec.count} instances")
 
     async def ids(self) -> list[str]:
         items, _ = await range_all(self.cluster.store, self.cluster.keys.workloads, keys_only=True)

@@ -20,7 +20,7 @@ from eru.lib.world import LoopClock, World
 from eru.model.errors import StoreError
 from eru.model.nodes import Node, NodeResource, Pod
 from eru.resource.registry import builtin_kinds
-from eru.store.contract import Put
+from eru.store.contract import Change, Put
 from eru.store.faulty import FaultyStore
 from eru.store.keys import Keys
 from eru.store.memory import MemoryStore
@@ -58,6 +58,9 @@ class Cluster:
     dissociated: set[str] = field(default_factory=set)
     maybe_stopped: set[str] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
+    ever: set[str] = field(default_factory=set)
+    told_made: set[str] = field(default_factory=set)
+    told_failed: set[str] = field(default_factory=set)
     crashes: int = 0
     faults_told: int = 0
     healing: bool = False
@@ -193,9 +196,17 @@ class Cluster:
         watch = await self.store.watch(self.keys.resources, self.store.revision)
         async for batch in watch:
             for event in batch.events:
+                if event.change is Change.DELETE:
+                    continue
                 record = NodeResource.decode(event.item.value)
                 if not within(record.usage, record.capacity):
                     self.broken.append(f"{event.item.key} was over-allocated at revision {batch.revision}")
+
+    async def remember(self) -> None:
+        """Which workloads were ever recorded."""
+        watch = await self.store.watch(self.keys.workloads, 1)
+        async for batch in watch:
+            self.ever.update(event.item.key.rpartition("/")[2] for event in batch.events)
 
     async def heal(self) -> None:
         """No more faults; every core comes back."""

@@ -47,7 +47,7 @@ async def _live(seed: int, loud: bool) -> Verdict:
     cluster = Cluster(
         seed,
         cores=chance.choice([1, 2, 2, 3]),
-        nodes=chance.choice([1, 3, 3, 6, 20]),
+        nodes=chance.choice([1, 1, 3, 3, 3, 6, 6, 6, 20, 100]),
         loud=loud,
         chances=_chances(chance),
     )
@@ -56,6 +56,7 @@ async def _live(seed: int, loud: bool) -> Verdict:
     around = TaskOwner("around")
     around.start("trouble", cluster.trouble())
     around.start("guard", cluster.guard())
+    around.start("remember", cluster.remember())
     wrong: list[str] = []
     await clients.run(chance.choice([5, 10, 20]), chance.choice([0.1, 2.0, 20.0]))
     await cluster.heal()
