@@ -152,7 +152,11 @@ async def idle(agent: Agent, containers: int, seconds: float) -> None:
         meta = f'{{"Publish":null,"HealthCheck":{{"TCPPorts":["{port}"],"HTTPPort":"","HTTPURL":"","HTTPCode":0}}}}'
         workloads = Workloads(DOCKER)
         loop = asyncio.get_running_loop()
-        loop.add_reader(target.fileno(), target.accept()[0].close)
+
+        def accept() -> None:
+            target.accept()[0].close()
+
+        loop.add_reader(target.fileno(), accept)
         try:
             for _ in range(containers):
                 await asyncio.to_thread(workloads.run, "sleep", "1000", network="host", labels={"ERU_META": meta})
