@@ -94,7 +94,7 @@ def _views(cluster: Cluster, workloads: list[Workload]) -> list[str]:
         core, view = life.core, life.core.fleet.view
         seen = {
             (app, entrypoint, view.name_of(row)): count
-            for (app, entrypoint), rows in view._counts.items()
+            for (app, entrypoint), rows in view.counts().items()
             for row, count in rows.items()
         }
         if seen != dict(truth):

@@ -10,7 +10,7 @@ import structlog
 
 from sim.life import live
 
-LIVES = 240
+LIVES = 360
 CHUNK = 40
 # Seeds that found a bug when they were first run; docs/reliability.md tells which.
 ONCE_WRONG = [474, 605, 1123, 1180, 1376, 1548, 1791]

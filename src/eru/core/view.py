@@ -19,10 +19,11 @@ from eru.model.nodes import Node, Resources
 from eru.resource.contract import Kind, Table
 
 Rows = NDArray[np.int64]
-Counts = dict[tuple[str, str], dict[int, int]]  # (app, entrypoint) -> row -> instances
 
 _FIRST_ROWS = 64
 _LABEL_CACHE_MAX = 64
+_CHOSEN_CACHE_MAX = 64
+_ARRAY_FROM_ROWS = 256  # a dictionary is smaller for apps on fewer nodes
 
 
 @dataclass(slots=True)
@@ -86,8 +87,9 @@ class View:
         self._pod: Rows = np.full(_FIRST_ROWS, -1, np.int64)
         self._up: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, np.bool_)
         self._order: Rows | None = None
-        self._counts: Counts = {}
-        self._planned: Counts = {}
+        self._counts: dict[tuple[str, str], _Counts] = {}
+        self._planned: dict[tuple[str, str], _Counts] = {}
+        self._chosen: dict[tuple[object, ...], Rows] = {}  # answers of `rows_up`, until a node changes
         self._labels_generation = 0
         self._label_masks: dict[tuple[tuple[str, str], ...], tuple[int, NDArray[np.bool_]]] = {}
 
@@ -108,7 +110,16 @@ class View:
         return self._order
 
     def rows_up(self, podname: str, labels: Mapping[str, str], excludes: Iterable[str]) -> Rows:
-        """Rows in name order that a deploy may choose from by itself."""
+        """Rows in name order that a deploy may choose from by itself. Not to be changed."""
+        key = (podname, *sorted(labels.items()), "", *sorted(excludes))
+        rows = self._chosen.get(key)
+        if rows is None:
+            if len(self._chosen) >= _CHOSEN_CACHE_MAX:
+                self._chosen.clear()
+            rows = self._chosen[key] = self._choose(podname, labels, excludes)
+        return rows
+
+    def _choose(self, podname: str, labels: Mapping[str, str], excludes: Iterable[str]) -> Rows:
         mask = self._up.copy()
         if podname:
             mask &= self._pod == self._pod_numbers.get(podname, -2)
@@ -138,11 +149,13 @@ class View:
             self.by_name[name] = found
             self.by_row[row] = found
             self._order = None
+            self._chosen.clear()
         return found
 
     def refresh(self, found: NodeView) -> None:
         """Bring the arrays in line with the entry; drops an entry that has nothing left."""
         row = found.row
+        self._chosen.clear()
         if found.node is None and not found.resource_revision and not found.heartbeat:
             self._drop(found)
             return
@@ -192,17 +205,20 @@ class View:
 
     def count_array(self, app: str, entrypoint: str, rows: Rows) -> Rows:
         """Instances per given row."""
-        everywhere = np.zeros(len(self.by_row), np.int64)
-        for known in (self._counts, self._planned):
-            if counts := known.get((app, entrypoint)):
-                at = np.fromiter(counts.keys(), np.int64, len(counts))
-                everywhere[at] += np.fromiter(counts.values(), np.int64, len(counts))
-        return everywhere[rows]
+        known = self._counts.get((app, entrypoint))
+        planned = self._planned.get((app, entrypoint))
+        counts = known.of(rows, len(self.by_row)) if known is not None else np.zeros(len(rows), np.int64)
+        return counts + planned.of(rows, len(self.by_row)) if planned is not None else counts
 
     def count(self, app: str, entrypoint: str, nodename: str) -> int:
         """Instances on one node."""
         found = self.by_name.get(nodename)
-        return self._counts.get((app, entrypoint), {}).get(found.row, 0) if found else 0
+        counts = self._counts.get((app, entrypoint))
+        return counts.rows.get(found.row, 0) if found and counts else 0
+
+    def counts(self) -> dict[tuple[str, str], dict[int, int]]:
+        """(app, entrypoint) -> row -> instances, of all."""
+        return {key: counts.rows for key, counts in self._counts.items()}
 
     def add_count(self, app: str, entrypoint: str, nodename: str, step: int) -> None:
         """Raise or lower a count; entries at zero disappear."""
@@ -230,6 +246,7 @@ class View:
         """Forget every fact; rows and what is pending stay with their nodes."""
         self.pods.clear()
         self.cores.clear()
+        self._chosen.clear()
         self.intents.clear()
         self._counts.clear()
         for found in self.by_name.values():
@@ -252,7 +269,7 @@ class View:
             self.add_count(app, entrypoint, intent.nodename, step)
 
     def _drop(self, found: NodeView) -> None:
-        if any(found.row in counts for counts in self._counts.values()) or self.pending[found.row]:
+        if any(found.row in counts.rows for counts in self._counts.values()) or self.pending[found.row]:
             self._up[found.row] = False
             return  # something still refers to the row; dropped when that has gone
         del self.by_name[found.name]
@@ -292,12 +309,44 @@ class View:
         return mask
 
 
-def _step(counts: Counts, key: tuple[str, str], row: int, step: int) -> None:
-    of_key = counts.setdefault(key, {})
-    now = of_key.get(row, 0) + step
-    if now:
-        of_key[row] = now
-        return
-    of_key.pop(row, None)
-    if not of_key:
+class _Counts:
+    """Instances of one app's entrypoint by row; an array as well, once they are on many rows."""
+
+    __slots__ = ("_array", "rows")
+
+    def __init__(self) -> None:
+        self.rows: dict[int, int] = {}
+        self._array: Rows | None = None
+
+    def step(self, row: int, step: int) -> None:
+        now = self.rows.get(row, 0) + step
+        if now:
+            self.rows[row] = now
+        else:
+            self.rows.pop(row, None)
+        if self._array is not None:
+            if row < len(self._array):
+                self._array[row] = now
+            else:
+                self._array = None  # the view has grown: made anew when it is asked for
+
+    def of(self, rows: Rows, size: int) -> Rows:
+        """Per given row; the view has `size` rows."""
+        array = self._array
+        if array is None or len(array) < size:
+            array = np.zeros(size, np.int64)
+            array[np.fromiter(self.rows.keys(), np.int64, len(self.rows))] = np.fromiter(
+                self.rows.values(), np.int64, len(self.rows)
+            )
+            self._array = array if len(self.rows) >= _ARRAY_FROM_ROWS else None
+        found: Rows = array[rows]
+        return found
+
+
+def _step(counts: dict[tuple[str, str], _Counts], key: tuple[str, str], row: int, step: int) -> None:
+    of_key = counts.get(key)
+    if of_key is None:
+        of_key = counts[key] = _Counts()
+    of_key.step(row, step)
+    if not of_key.rows:
         del counts[key]
