@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import count
+from string import ascii_lowercase
 
 import structlog
 
@@ -24,20 +26,19 @@ from eru.store.memory import MemoryStore
 from eru.wire.server import ServerSettings
 
 
-class Counting(random.Random):
-    """Chance that counts: the n-th name is always the same, so expected output can be written down."""
+@dataclass(frozen=True, slots=True)
+class CountingWorld(World):
+    """A world that counts its names: the n-th is always the same, so expected output can be written down."""
 
-    def __init__(self) -> None:
-        super().__init__(1)
-        self._count = 0
+    names: Iterator[int] = field(default_factory=count)
 
-    def choices(self, population: Sequence[Any], *args: Any, k: int = 1, **more: Any) -> list[Any]:
-        self._count += 1
-        number, drawn = self._count, []
-        for _ in range(k):
-            number, digit = divmod(number, len(population))
-            drawn.append(population[digit])
-        return drawn[::-1]
+    def letters(self, count: int) -> str:
+        """The next of `aaaaaa`, `aaaaab`, ..."""
+        number, text = next(self.names), ""
+        for _ in range(count):
+            number, digit = divmod(number, len(ascii_lowercase))
+            text = ascii_lowercase[digit] + text
+        return text
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def running_core() -> Iterator[str]:
 
     async def life() -> None:
         ended = asyncio.Event()
-        world = World(SystemClock(), Counting())
+        world = CountingWorld(SystemClock(), random.Random(1))
         store = MemoryStore(world)
         engines = EnginePool(world, engine_factories(fakes=FakeCluster()))
         core = Core(world, store, Keys(), engines, builtin_kinds(), CoreSettings(identifier="c" * 64, version="9.9.9"))
