@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -11,7 +12,10 @@ from eru.model.errors import InvalidInput
 
 
 class StateDir:
-    """A directory for cursors and spools. `ephemeral`: the configured one could not be used."""
+    """A directory for cursors and spools. `complaint`: why the configured one could not be used.
+
+    Raises InvalidInput if another agent uses it.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -24,6 +28,11 @@ class StateDir:
             self.complaint = f"state_dir {path} cannot be used ({error})"
             self.path = Path(tempfile.mkdtemp(prefix="eru-agent-"))
         self._seen_fd = os.open(self.path / "last-seen", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._seen_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._seen_fd)
+            raise InvalidInput(f"state_dir {path} is in use by another agent: give each its own") from None
 
     def last_seen(self) -> float:
         """Unix seconds up to which the process before this one saw everything; 0: never."""

@@ -27,13 +27,13 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 def host(root: Path) -> Host:
-    zeros = "0 0 0 0"
+    zeros = " 0 0 0 0 "
     write(
         root,
         {
             "proc/stat": "cpu  100 0 50 0 0\ncpu0 50 0 25 0\ncpu1 50 0 25 0\nintr 1\n",
             "proc/meminfo": "MemTotal: 1048576 kB\n",
-            "proc/7/net/dev": f"a\nb\n  lo: 1 2 3 4 {zeros} 5 6 7 8 {zeros}\neth0:10 20 30 40 {zeros} 50 60 70 80 {zeros}\n",
+            "proc/7/net/dev": f"a\nb\n  lo: 1 2 3 4 {zeros * 3}\neth0:10 20 30 40 {zeros} 50 60 70 80 {zeros}\n",
             "sys/dev/block/8:0/uevent": "MAJOR=8\nDEVNAME=sda\n",
         },
     )

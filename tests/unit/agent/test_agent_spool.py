@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from eru.agent.logs import spool as module
 from eru.agent.logs.spool import Spool
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_any_order_of_operations(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SEGMENT_MAX", 300)
+def test_any_order_of_operations(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
-    spool, waiting, ahead = Spool(tmp_path / "s", 1 << 20), b"", 0
+    spool, waiting, ahead = Spool(tmp_path / "s", 1 << 20, segment_max=300), b"", 0
     for number in range(chance.randint(1, 80)):
         record = b"%d\n" % number * chance.randint(1, 9)
         step = chance.choice(["append", "append", "append", "read", "advance", "prepend", "restart"])
@@ -37,7 +35,7 @@ def test_any_order_of_operations(seed: int, tmp_path: Path, monkeypatch: pytest.
             waiting, ahead = record + waiting, 0
         else:
             spool.close()
-            spool, ahead = Spool(tmp_path / "s", 1 << 20), 0
+            spool, ahead = Spool(tmp_path / "s", 1 << 20, segment_max=300), 0
         assert spool.size == len(waiting)
     spool.close()
 

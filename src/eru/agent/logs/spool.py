@@ -15,7 +15,8 @@ _FIRST = 1 << 40  # numbers below are for what has to go before everything else
 class Spool:
     """A queue of newline-terminated records in numbered files. `size` in bytes is what still waits."""
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
+    def __init__(self, directory: Path, max_bytes: int, segment_max: int = SEGMENT_MAX) -> None:
+        self._segment_max = segment_max
         self._directory = directory
         self.max_bytes = max_bytes
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -117,7 +118,7 @@ class Spool:
         os.close(self._position_fd)
 
     def _roll(self) -> None:
-        if self._write_fd >= 0 and self._segments[self._write_segment] < SEGMENT_MAX:
+        if self._write_fd >= 0 and self._segments[self._write_segment] < self._segment_max:
             return
         self._close_writer()
         number = max(max(self._segments, default=_FIRST - 1) + 1, _FIRST)
