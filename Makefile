@@ -25,8 +25,8 @@ test: ## lint and every test, on real Docker and etcd (installs them)
 unit: venv ## the tests that need nothing
 	@$(BIN)/pytest tests/unit tests/test_house.py
 
-sim: venv ## whole clusters in one process, from seeds
-	@$(BIN)/pytest tests/sim
+sim: venv ## whole clusters in one process, from seeds (SEEDS=1-5000: those, SEEDS=42: one with its story)
+	@$(if $(SEEDS),$(BIN)/python tests/sim/run.py $(SEEDS),$(BIN)/pytest tests/sim)
 
 e2e: ## the tests on real Docker and etcd
 	@$(PREPARE) venv docker tests
