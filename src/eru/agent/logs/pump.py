@@ -387,6 +387,8 @@ class Pump:
         except EngineUnreachable:
             raise
         except EngineError as error:
+            if self._stop.is_set():
+                return  # an engine that removes a workload does not give its log away any more
             self._notices.trouble(
                 "history",
                 "kept output cannot be read, lines printed while the agent did not listen are missing",
