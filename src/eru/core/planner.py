@@ -6,6 +6,7 @@ plans made at the same moment in this core do not pile up on the same nodes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -112,6 +113,18 @@ class Planner:
         changing = (self.view.changed_at[rows] > revision) | (self.view.pending[rows] > 0)
         return [self.view.name_of(row) for row in rows[changing].tolist()]
 
+    @property
+    def blocking(self) -> bool:
+        """Whether any kind may take long to answer."""
+        return any(kind.blocking for kind in self.view.kinds.values())
+
+    async def warm(self, wish: Wish) -> None:
+        """Let the kinds that may take long measure in a thread first; they remember what they said."""
+        for name, kind in self.view.kinds.items():
+            if kind.blocking:
+                rows = self.select(wish.spec.nodes, wish.excludes)
+                await asyncio.to_thread(self.view.tables[name].measure, wish.requests[name], rows)
+
     # Explaining.
 
     def refusals(self, wish: Wish) -> list[Refusal]:
@@ -169,6 +182,13 @@ def with_refusals(error: EruError, planner: Planner, wish: Wish) -> EruError:
     if isinstance(error, NoCapacity) and not error.refusals:
         error.refusals = planner.refusals(wish)
     return error
+
+
+async def explained(error: EruError, planner: Planner, wish: Wish) -> EruError:
+    """As `with_refusals`, in a thread when a kind may take long."""
+    if planner.blocking:
+        return await asyncio.to_thread(with_refusals, error, planner, wish)
+    return with_refusals(error, planner, wish)
 
 
 def request_of(spec: DeploySpec, requests: dict[str, Any]) -> Wish:

@@ -83,7 +83,8 @@ class Remapper:
         updates: dict[str, Resources] = {}
         for name, kind in core.kinds.items():
             grants = {item.id: item.grant[name] for item in workloads if name in item.grant}
-            parts = kind.remap(found.capacity.get(name, {}), found.usage.get(name, {}), grants)
+            told = (found.capacity.get(name, {}), found.usage.get(name, {}), grants)
+            parts = await asyncio.to_thread(kind.remap, *told) if kind.blocking else kind.remap(*told)
             for id, params in parts.items():
                 updates.setdefault(id, {})[name] = params
         if not updates:

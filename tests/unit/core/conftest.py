@@ -21,6 +21,7 @@ from eru.model.deploy import DeploySpec, Entrypoint, NodeFilter
 from eru.model.nodes import Node, NodeResource, Pod
 from eru.model.results import Deployed
 from eru.model.workloads import Workload
+from eru.resource.contract import Kind
 from eru.resource.registry import builtin_kinds
 from eru.store.contract import Put, range_all
 from eru.store.keys import Keys
@@ -44,7 +45,7 @@ class Lab:
     def core(self) -> Core:
         return self.cores[0]
 
-    async def add_core(self, **settings: Any) -> Core:
+    async def add_core(self, kinds: dict[str, Kind] | None = None, **settings: Any) -> Core:
         pool = EnginePool(self.world, engine_factories(fakes=self.fakes), PoolSettings(ping_every_s=0))
         chosen = {
             "identifier": "lab",
@@ -53,7 +54,7 @@ class Lab:
             "death_damping_s": 0.1,
             **settings,
         }
-        core = Core(self.world, self.store, self.keys, pool, builtin_kinds(), CoreSettings(**chosen))
+        core = Core(self.world, self.store, self.keys, pool, kinds or builtin_kinds(), CoreSettings(**chosen))
         await core.start()
         self.cores.append(core)
         self.pools.append(pool)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 
 import pytest
 
 from eru.core.accounts import within
 from eru.core.hooks import split_command
+from eru.core.ops.capacity import dry_run
 from eru.core.statuses import Hub
 from eru.model.errors import LeaseLost, NotFound, Refused, StoreUnavailable
 from eru.model.intents import Intent, Verb
 from eru.model.nodes import Heartbeat
 from eru.model.workloads import WorkloadStatus
+from eru.resource.cpumem import CpumemKind
 from eru.store.contract import Delete, Put
 
 
@@ -131,3 +134,34 @@ def test_within() -> None:
     assert within({"cpumem": {"cpu": 5.0, "memory": 10, "cpu_map": {"0": 100}}}, capacity)
     assert not within({"cpumem": {"memory": 11}}, capacity)
     assert not within({"cpumem": {"cpu_map": {"0": 101}}}, capacity)
+
+
+class _SlowKind(CpumemKind):
+    """As an external program: notes in which thread it is asked."""
+
+    blocking = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_the_loop = 0
+
+    def allot(self, capacity, usage, request, count):
+        self.on_the_loop += threading.current_thread() is threading.main_thread()
+        return super().allot(capacity, usage, request, count)
+
+    def explain(self, nodename, capacity, usage, request):
+        self.on_the_loop += threading.current_thread() is threading.main_thread()
+        return super().explain(nodename, capacity, usage, request)
+
+
+async def test_kinds_that_take_long_do_not_hold_up_the_core(lab) -> None:
+    await lab.add_nodes("n1")
+    kind = _SlowKind()
+    core = await lab.add_core(kinds={"cpumem": kind})
+    made = await lab.deploy(3, core=core)
+    assert all(result.success for result in made)
+    [refused] = await lab.deploy(100, core=core)
+    assert len(refused.refusals) == 1
+    assert len((await dry_run(core, lab.spec(2))).placements) == 2
+    assert kind.on_the_loop == 0
+    await lab.at_rest()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from eru.core import accounts
 from eru.core.accounts import parse_requests
-from eru.core.planner import Wish, request_of, with_refusals
+from eru.core.planner import Wish, explained, request_of
 from eru.core.specs import check_deploy
 from eru.model.deploy import DeploySpec, Strategy
 from eru.model.errors import InvalidInput, NoCapacity, NotFound, Refused
@@ -29,20 +30,22 @@ async def capacity(core: Core, spec: DeploySpec) -> Capacity:
     wish = request_of(spec, parse_requests(core.kinds, spec.resources))
     await core.fleet.fresh()
     if spec.strategy is Strategy.DUMMY:
-        return _all_that_fits(core, wish)
+        await core.planner.warm(wish)
+        return await _all_that_fits(core, wish)
     if spec.count <= 0:
         raise InvalidInput(f"count: {spec.count}: invalid deploy count")
     planner = core.planner
     try:
+        await planner.warm(wish)
         decision = planner.decide(wish)
     except (NoCapacity, Refused) as error:
-        raise with_refusals(error, planner, wish) from None
+        raise await explained(error, planner, wish) from None
     name_of = core.fleet.view.name_of
     nodes = {name_of(row): n for row, n in zip(decision.rows.tolist(), decision.counts.tolist(), strict=True)}
     return Capacity(total=decision.total, nodes=nodes, revision=core.fleet.revision)
 
 
-def _all_that_fits(core: Core, wish: Wish) -> Capacity:
+async def _all_that_fits(core: Core, wish: Wish) -> Capacity:
     planner, spec = core.planner, wish.spec
     rows = planner.select(spec.nodes)
     fits = planner.measure(spec.app, spec.entrypoint.name, rows, wish.requests).capacity.tolist() if len(rows) else []
@@ -50,7 +53,7 @@ def _all_that_fits(core: Core, wish: Wish) -> Capacity:
     nodes = {name: many for name, many in zip(names, fits, strict=True) if many > 0}
     if not nodes:
         text = f"no node meets all the resource requirements at the same time: {NOT_ENOUGH_RESOURCE}"
-        raise NoCapacity(text, planner.refusals(wish))
+        raise await explained(NoCapacity(text), planner, wish)
     return Capacity(total=sum(nodes.values()), nodes=nodes, revision=core.fleet.revision)
 
 
@@ -66,16 +69,18 @@ async def dry_run(core: Core, spec: DeploySpec) -> DryRun:
     planner, view = core.planner, core.fleet.view
     result = DryRun(revision=core.fleet.revision)
     try:
+        await planner.warm(wish)
         decision = planner.decide(wish)
     except (NoCapacity, Refused, NotFound) as error:
-        result.error = with_refusals(error, planner, wish)
+        result.error = await explained(error, planner, wish)
         result.refusals = error.refusals if isinstance(error, NoCapacity) else []
     else:
         result.considered = decision.considered
         sequence = 0
         for row, many in zip(decision.rows.tolist(), decision.counts.tolist(), strict=True):
             found = view.by_name[view.name_of(row)]
-            shares, _ = accounts.allot(core.kinds, found.capacity, found.usage, wish.requests, many)
+            told = (core.kinds, found.capacity, found.usage, wish.requests, many)
+            shares, _ = await asyncio.to_thread(accounts.allot, *told) if planner.blocking else accounts.allot(*told)
             for grant, _ in shares[: max(_PLACEMENTS_MAX - sequence, 0)]:
                 result.placements.append(Placement(nodename=found.name, sequence=sequence, grant=grant))
                 sequence += 1

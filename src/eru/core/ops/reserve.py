@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from eru.core.accounts import Requests
 from eru.core.ledger import RESERVE_MAX, Operation, Reserved
-from eru.core.planner import Decision, Planner, Wish, with_refusals
+from eru.core.planner import Decision, Planner, Wish, explained
 from eru.model.deploy import DeploySpec, Strategy
 from eru.model.errors import Conflict, EruError, NoCapacity, NotFound, Refused
 from eru.model.names import IDENT_LENGTH, workload_name
@@ -102,6 +102,8 @@ class Reservation:
         """
         planner = self.core.planner
         try:
+            if planner.blocking:
+                await planner.warm(wish)
             return planner.decide(wish)
         except (NoCapacity, NotFound, Refused):
             await self.core.fleet.fresh()
@@ -111,7 +113,7 @@ class Reservation:
         except Refused as error:
             if self.placed and self.spec.strategy is Strategy.FILL and not isinstance(error, NoCapacity):
                 return None
-            raise with_refusals(error, planner, wish) from None
+            raise await explained(error, planner, wish) from None
 
     async def _reserve(self, decision: Decision) -> dict[str, int]:
         """Reserve on all planned nodes at once; node -> instances that found no room after all."""
