@@ -31,7 +31,7 @@ from eru.lib.world import World
 from eru.model.errors import CoreUnreachable, InvalidInput, RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import limits, methods
-from eru.wire.failures import remote_error
+from eru.wire.failures import NotBegun, remote_error
 from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
 
 Req = TypeVar("Req", bound=Message)
@@ -304,7 +304,8 @@ class CoreClient:
         return failed
 
     def _may_retry(self, method: Method[Any, Any], error: RemoteError, tried: int) -> bool:
-        return method.safe and isinstance(error, CoreUnreachable) and tried < ROUNDS * max(len(self._links), 1)
+        harmless = method.safe or isinstance(error, NotBegun)
+        return harmless and isinstance(error, CoreUnreachable) and tried < ROUNDS * max(len(self._links), 1)
 
     async def _pick(self, method: Method[Any, Any]) -> _Link:
         """The next core in turn that can be reached. Raises CoreUnreachable naming all that were tried."""

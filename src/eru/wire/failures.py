@@ -20,7 +20,14 @@ TRAILER_CODE = "eru-code"
 TRAILER_KIND = "eru-kind"
 TRAILER_TRACE = "eru-trace"
 TRAILER_REFUSALS = "eru-refusals-bin"
+HEADER_BEGUN = "eru-begun"  # sent at once for calls that change something
 _AUTH_PREFIX = "invalid grpc "
+_NEVER_BEGUN = "CANCELLED"  # grpc's whole text for a call that a stopping server never looked at
+_NEVER_SENT = "failed to connect to all addresses"  # how grpc begins to say that there was no connection
+
+
+class NotBegun(CoreUnreachable):
+    """A core that is going away did not begin the call: any other may be asked, whatever the call does."""
 
 
 def remote_error(method: Method[Any, Any], address: str, error: grpc.aio.AioRpcError) -> RemoteError:
@@ -30,7 +37,15 @@ def remote_error(method: Method[Any, Any], address: str, error: grpc.aio.AioRpcE
     status = error.code()
     kind = str(trailers.get(TRAILER_KIND, ""))
     if status is grpc.StatusCode.UNAVAILABLE and not kind:
-        return CoreUnreachable(f"core at {address} does not answer: {text}", rpc=method.name, code=14)
+        if text.startswith(_NEVER_SENT):
+            return NotBegun(f"core at {address} does not answer: {text}", rpc=method.name, code=14)
+        if method.safe:
+            return CoreUnreachable(f"core at {address} went away: {text}", rpc=method.name, code=14)
+        text = f"core at {address} went away during {method.name}, look whether it was done: {text}"
+        return RemoteError(text, rpc=method.name, code=14)
+    begun = HEADER_BEGUN in dict(error.initial_metadata() or ())
+    if status is grpc.StatusCode.CANCELLED and text == _NEVER_BEGUN and not kind and not begun:
+        return NotBegun(f"core at {address} is going away", rpc=method.name, code=14)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED and not kind:
         text = f"core at {address} did not answer {method.name} in time"
     if status is grpc.StatusCode.UNIMPLEMENTED:

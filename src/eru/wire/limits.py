@@ -16,3 +16,4 @@ CALLS_MAX = 10_000  # calls under way in one core, watchers included
 STALL_S = 60.0  # a client that takes no message for this long is cut off
 CALL_LIMIT_S = 300.0  # unary calls end by then, whatever happens
 DRAIN_S = 30.0  # calls under way may finish for this long at shutdown
+FAREWELL_S = 2.0  # for the last words to calls that did not finish in time

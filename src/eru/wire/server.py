@@ -27,13 +27,16 @@ from eru.lib.world import World
 from eru.model.errors import EruError, Expired, InvalidInput
 from eru.wire import limits, methods
 from eru.wire.auth import BasicAuth
-from eru.wire.failures import TRAILER_TRACE
+from eru.wire.failures import HEADER_BEGUN, TRAILER_KIND, TRAILER_TRACE
 from eru.wire.methods import Method, UnaryStream, UnaryUnary
 from eru.wire.routes import Call, Route
-from eru.wire.status import CANCELLED, INTERNAL, OK, NotOffered, Status, failure_of
+from eru.wire.status import CANCELLED, INTERNAL, OK, UNAVAILABLE, NotOffered, Status, failure_of
 
 _TRACE = re.compile(r"[0-9A-Za-z\-]{8,64}")
 _HEALTH = "/grpc.health.v1.Health/"
+
+# Frequent reports whose repetition changes nothing: their clients need not be told that they have begun.
+_REPEATABLE = {methods.SetNodeStatus.path, methods.SetWorkloadsStatus.path}
 
 _log = structlog.get_logger(__name__)
 
@@ -147,21 +150,28 @@ class RpcServer:
         _log.info("listening", address=self._settings.bind, port=self.port, tls=self._settings.tls is not None)
 
     async def drain(self, unregister: Callable[[], Awaitable[object]] | None = None) -> None:
-        """Shut down politely: watch streams end OK, `unregister`, others may finish for `drain_s`, then all end."""
+        """Shut down politely: `unregister`, watch streams end OK, others may finish for `drain_s`.
+
+        What still runs then is told so and ends. grpc itself cancels only calls
+        that have not begun, without a word: our clients take that as an
+        invitation to ask another core.
+        """
         if self._server is None:
             return
         server, self._server = self._server, None
         await self._health.enter_graceful_shutdown()
         async with asyncio.TaskGroup() as group:
             # First no new calls, else clients of watch streams would open them here again.
-            group.create_task(server.stop(self._settings.drain_s))
+            stopping = group.create_task(server.stop(self._settings.drain_s + limits.FAREWELL_S))
             if unregister is not None:
                 await unregister()
-            group.create_task(self._end_watches())
+            self._end(lambda running: running.call.method.watches)
+            await asyncio.wait({stopping}, timeout=self._settings.drain_s)
+            self._end(lambda running: True)
 
-    async def _end_watches(self) -> None:
+    def _end(self, which: Callable[[_Running], bool]) -> None:
         for running in list(self._running):
-            if running.call.method.watches:
+            if which(running):
                 running.drained = True
                 running.task.cancel()
 
@@ -259,13 +269,20 @@ class RpcServer:
         try:
             if route is None:
                 raise NotOffered(method.name)
+            if not method.safe and method.path not in _REPEATABLE:
+                await context.send_initial_metadata(((HEADER_BEGUN, "1"),))
             return await work(call)
         except asyncio.CancelledError:
             if not running.drained:
                 running.number = CANCELLED
                 raise
-            task.uncancel()  # a watch stream at shutdown: it ends well
-            return None
+            task.uncancel()
+            if method.watches:
+                return None  # following something is over, which is no error
+            running.number = UNAVAILABLE
+            text = f"this core went away before {method.name} was finished; what it began is finished or taken back"
+            kind = ((TRAILER_KIND, "Interrupted"), (TRAILER_TRACE, call.trace))
+            await context.abort(_status(UNAVAILABLE), text, kind)
         except _Stalled as stalled:
             running.number = CANCELLED
             _log.warning("client cut off", error=str(stalled), peer=call.peer)

@@ -20,6 +20,7 @@ OK = 0
 CANCELLED = 1
 UNKNOWN = 2
 INTERNAL = 13
+UNAVAILABLE = 14
 UNIMPLEMENTED = 12
 
 SENTENCE_CHARS_MAX = 1500  # of an error's text; everything travels in one header block

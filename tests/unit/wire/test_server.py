@@ -345,3 +345,41 @@ async def test_the_status_of_a_call_that_ended_while_its_client_was_sending() ->
             with pytest.raises(RemoteError, match=r"^no$") as caught:
                 _ = [message async for message in core.both(rpc.ExecuteWorkload, many())]
             assert caught.value.code == 1079
+
+
+async def test_what_does_not_finish_in_time_is_told_so() -> None:
+    begun = asyncio.Event()
+
+    async def never(request: pb.GetPodOptions, call: Call) -> pb.Pod:
+        begun.set()
+        await asyncio.Event().wait()
+        return pb.Pod()
+
+    async with serving(unary(rpc.AddPod, never), drain_s=0.2) as server, client(server) as core:  # type: ignore[arg-type]
+        call = asyncio.create_task(core.unary(rpc.AddPod, pb.AddPodOptions()))
+        await begun.wait()
+        await asyncio.wait_for(server.drain(), 5)
+        with pytest.raises(RemoteError, match="went away before AddPod was finished") as caught:
+            await call
+    assert (caught.value.code, caught.value.kind) == (14, "Interrupted")
+    assert not isinstance(caught.value, CoreUnreachable)  # it may have changed something
+
+
+async def test_a_begun_call_that_is_cut_off_without_a_word_is_not_offered_to_another_core() -> None:
+    begun = asyncio.Event()
+
+    async def stubborn(request: pb.AddPodOptions, call: Call) -> pb.Pod:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1.5)  # longer than the farewell
+        return pb.Pod()
+
+    async with serving(unary(rpc.AddPod, stubborn), drain_s=0.1) as server, client(server) as core:
+        call = asyncio.create_task(core.unary(rpc.AddPod, pb.AddPodOptions()))
+        await begun.wait()
+        await server._server.stop(0)  # type: ignore[union-attr]
+        with pytest.raises(RemoteError) as caught:
+            await call
+    assert not isinstance(caught.value, CoreUnreachable)
