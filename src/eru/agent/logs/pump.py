@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -23,7 +23,7 @@ from eru.agent.logs.frames import Demultiplexer, LineBuffer
 from eru.agent.logs.hub import Hub
 from eru.agent.logs.lanes import Lane
 from eru.agent.logs.records import STDERR, STDOUT, RecordMaker, split_point, stamp
-from eru.agent.logs.replay import Anchor, AnchorSearch, Joiner, already_known, live_lines, normal
+from eru.agent.logs.replay import LOOK_BYTES, Anchor, AnchorSearch, Joiner, already_known, live_lines, normal
 from eru.agent.notices import Notices
 from eru.agent.runtime import Attachment, LogSource, PastLine
 from eru.agent.workloads import Workload
@@ -37,6 +37,7 @@ IN_FLIGHT_MAX = 4 << 20  # bytes between a workload and us: an engine blocks the
 MARK_EVERY = 512 << 10
 JOIN_WAIT_S = 0.15  # for live bytes when kept lines overlap the attach
 JOIN_TRIES = 3
+UNFINISHED_MAX = 16 << 20  # bytes of a kept line without its end; larger ones are parts
 KNOWN_MAX = 1000  # kept lines handed on that may still arrive live
 JOIN_RETRY_S = 0.02  # first pause for an engine that keeps lines later than it delivers them
 LAST_BYTES_S = 2.0  # between the end of a workload and the end of its attach
@@ -98,6 +99,7 @@ class Pump:
         self._begun = asyncio.Event()
         self._over = asyncio.Event()  # the workload has stopped, or the attach has ended
         self._caught_up_ns = world.clock.now_ns()
+        self._unfinished: dict[int, bytes] = {}  # stream -> kept beginning of a line still being printed
         self._received = 0
         self._marks: deque[tuple[int, int]] = deque()  # (bytes received, when)
         self._order = 0
@@ -443,8 +445,18 @@ class Pump:
             self._counts.unjoined += 1
         await self._hand_on_past(joiner.rest())
         self._skip = skip
-        for stream, missing in joiner.missing.items():
+        for stream, missing in (self._unfinished_before_live() | joiner.missing).items():
             self._buffers[stream].feed(missing)
+
+    def _unfinished_before_live(self) -> dict[int, bytes]:
+        """Beginnings of lines that are still being printed, up to where the live bytes go on with them."""
+        live = self._early_streams()
+        found = {}
+        for stream, kept in self._unfinished.items():
+            if stream in live and b"\n" not in live[stream][:LOOK_BYTES]:
+                at = kept.rfind(normal(live[stream][:256]))
+                found[stream] = kept if at < 0 else kept[:at]
+        return found
 
     async def _first_news(self, timeout_s: float | None) -> None:
         """Until live bytes arrive, the attach ends or the workload stops."""
@@ -530,8 +542,23 @@ class Pump:
             whole.append(data)
         yield b"".join(whole)
 
-    def _past(self, since_ns: int) -> Any:
-        return self._source.history(self._workload.id, tty=self._workload.tty, since_ns=since_ns)
+    async def _past(self, since_ns: int) -> AsyncIterator[list[PastLine]]:
+        """Kept lines in batches; one that is still being printed is put aside in `_unfinished`."""
+        history = self._source.history(self._workload.id, tty=self._workload.tty, since_ns=since_ns)
+        self._unfinished = {}
+        async with aclosing(_generator(history)) as batches:
+            async for lines in batches:
+                if not lines[-1].data.endswith(b"\n") and not self._stop.is_set():
+                    for line in lines:
+                        if _is_unfinished(line):
+                            self._unfinished[line.stream] = normal(line.data)
+                    lines = [line for line in lines if not _is_unfinished(line)]
+                if lines:
+                    yield lines
+
+
+def _is_unfinished(line: PastLine) -> bool:
+    return not line.data.endswith(b"\n") and len(line.data) < UNFINISHED_MAX
 
 
 def _same_ms(one: PastLine, other: PastLine) -> bool:
