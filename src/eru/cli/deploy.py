@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from eru.cli.session import Session
 from eru.cli.spec import load
 from eru.cli.suggest import did_you_mean
 from eru.cli.table import render
+from eru.cli.tables import addresses
 from eru.model.errors import RemoteError
 from eru.model.refusals import Reason, Refusal
 from eru.wire import core_pb2 as pb
@@ -39,6 +40,7 @@ class Outcome:
     done: list[pb.CreateWorkloadMessage] = field(default_factory=list)
     failed: list[pb.CreateWorkloadMessage] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    networks: dict[str, dict[str, str]] = field(default_factory=dict)  # id -> network -> address
     refused: str = ""
     broken: str = ""  # why the answers stopped before the end
     seconds: float = 0.0
@@ -119,6 +121,7 @@ async def run(
                 outcome.refusals += [from_wire(each) for each in event.refusals]
                 if event.HasField("instance"):
                     live.clear()
+                    outcome.networks[event.instance.id] = dict(event.networks)
                     _take(session, outcome, event.instance)
         except RemoteError as error:
             if not (outcome.done or outcome.failed):
@@ -152,7 +155,9 @@ def _take(session: Session, outcome: Outcome, instance: pb.CreateWorkloadMessage
     talk = session.talk
     if instance.success:
         outcome.done.append(instance)
-        talk.good(f"{instance.name} on {instance.nodename}  {addresses(instance)}".rstrip())
+        talk.good(
+            f"{instance.name} on {instance.nodename}  {addresses(instance.publish, outcome.networks[instance.id])}".rstrip()
+        )
     elif not instance.id and not instance.nodename:
         outcome.refused = instance.error
     else:
@@ -161,11 +166,6 @@ def _take(session: Session, outcome: Outcome, instance: pb.CreateWorkloadMessage
         talk.bad(f"{instance.name or 'instance'}{where}: {instance.error}")
     for text in instance.hook.decode("utf-8", "replace").splitlines():
         talk.say(f"  hook: {text}")
-
-
-def addresses(instance: pb.CreateWorkloadMessage) -> str:
-    """Where an instance answers: `10.0.0.5:80`, with commas if several."""
-    return ", ".join(instance.publish[name] for name in sorted(instance.publish) if instance.publish[name])
 
 
 def from_wire(refusal: v1.Refusal) -> Refusal:
@@ -220,7 +220,9 @@ async def finish(session: Session, request: pb.DeployOptions, outcome: Outcome, 
         raise await no_room(session, request, problem)
     rows = sorted(outcome.done, key=lambda each: each.name)
     everything = [*rows, *outcome.failed]
-    session.show([as_data(each) for each in everything], lambda: _table(rows), [each.id for each in rows])
+    session.show(
+        [as_data(each) for each in everything], lambda: _table(rows, outcome.networks), [each.id for each in rows]
+    )
     total = len(outcome.done) + len(outcome.failed)
     label = f"{request.name}/{request.entrypoint.name}"
     session.talk.say(f"deployed {len(outcome.done)} of {total} {label} in {outcome.seconds:.1f}s")
@@ -237,12 +239,15 @@ async def finish(session: Session, request: pb.DeployOptions, outcome: Outcome, 
     return code
 
 
-def _table(done: list[pb.CreateWorkloadMessage]) -> str:
+def _table(done: list[pb.CreateWorkloadMessage], networks: Mapping[str, Mapping[str, str]]) -> str:
     if not done:
         return ""
     return render(
         ["NAME", "ID", "NODE", "ADDRESSES"],
-        [[[each.name], [short(each.id)], [each.nodename], [addresses(each)]] for each in done],
+        [
+            [[each.name], [short(each.id)], [each.nodename], [addresses(each.publish, networks[each.id])]]
+            for each in done
+        ],
     )
 
 

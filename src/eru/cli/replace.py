@@ -8,7 +8,6 @@ import click
 
 from eru.cli import deploy_options as options
 from eru.cli import names
-from eru.cli.deploy import addresses
 from eru.cli.document import as_data
 from eru.cli.exits import Exit, Problem, explain, usage
 from eru.cli.lazy import verb
@@ -16,6 +15,7 @@ from eru.cli.parse import pairs
 from eru.cli.resolve import short
 from eru.cli.session import Session
 from eru.cli.spec import load
+from eru.cli.tables import addresses
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -107,7 +107,7 @@ def _tell(session: Session, answer: pb.ReplaceWorkloadMessage) -> bool:
         if answer.create.id:
             session.talk.warn(f"the new instance {answer.create.name} ({short(answer.create.id)}) was made")
     else:
-        new = f"{answer.create.name} on {answer.create.nodename}  {addresses(answer.create)}".rstrip()
+        new = f"{answer.create.name} on {answer.create.nodename}  {addresses(answer.create.publish, {})}".rstrip()
         session.talk.good(f"{old} -> {new}")
     hooks = [*answer.remove.hook.splitlines(), *answer.create.hook.decode("utf-8", "replace").splitlines()]
     for line in hooks:

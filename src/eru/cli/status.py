@@ -18,6 +18,7 @@ from eru.cli.parse import pairs
 from eru.cli.resolve import short
 from eru.cli.session import Session
 from eru.cli.table import render
+from eru.cli.tables import addresses
 from eru.lib.retry import Backoff
 from eru.lib.tasks import task_owner
 from eru.model.errors import CoreUnreachable
@@ -128,7 +129,7 @@ async def _now(session: Session, app: str, labels: dict[str, str], wanted: Wante
             [short(each.id)],
             [each.nodename],
             [state_of(each.status)],
-            [", ".join(each.publish[name] for name in sorted(each.publish) if each.publish[name])],
+            [addresses(each.publish, each.status.networks)],
         ]
         for each in found
     ]
@@ -160,5 +161,4 @@ def _words(event: pb.WorkloadStatusStreamMessage, known: dict[str, str]) -> str:
         return f"{label} stopped"
     if not event.status.healthy:
         return f"{label} unhealthy"
-    addresses = ", ".join(workload.publish[name] for name in sorted(workload.publish) if workload.publish[name])
-    return f"{label} healthy {addresses}".rstrip()
+    return f"{label} healthy {addresses(workload.publish, event.status.networks)}".rstrip()

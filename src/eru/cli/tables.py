@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from eru.cli import resources
 from eru.cli.table import Record, render
 from eru.wire import core_pb2 as pb
+
+
+def addresses(publish: Mapping[str, str], networks: Mapping[str, str]) -> str:
+    """Where an instance answers: `10.0.0.5:80`, or `10.0.0.5` where it publishes no port; with commas if several."""
+    found = (publish.get(name) or networks.get(name, "") for name in sorted({*publish, *networks}))
+    return ", ".join(address for address in found if address)
 
 
 def pods(found: Sequence[pb.Pod]) -> str:

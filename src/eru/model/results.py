@@ -12,7 +12,7 @@ from eru.model.refusals import Refusal
 class Deployed(msgspec.Struct, kw_only=True):
     """One instance of a deploy, or (only `error` set) the refusal of a whole deploy.
 
-    `publish`: network name -> `address:port,...`. `hook`: output of the after-start hooks.
+    `publish`: network name -> `address:port,...`. `networks`: network name -> address. `hook`: output of the after-start hooks.
     """
 
     podname: str = ""
@@ -21,6 +21,7 @@ class Deployed(msgspec.Struct, kw_only=True):
     name: str = ""
     error: EruError | None = None
     publish: dict[str, str] = {}
+    networks: dict[str, str] = {}
     hook: bytes = b""
     resources: Resources = {}
     refusals: list[Refusal] = []

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from eru.wire import core_pb2 as eru_dot_wire_dot_core__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11\x65ru/wire/v1.proto\x12\x06\x65ru.v1\x1a\x13\x65ru/wire/core.proto\"1\n\x0bPlanRequest\x12\"\n\x07options\x18\x01 \x01(\x0b\x32\x11.pb.DeployOptions\"\xa1\x01\n\tPlanReply\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12%\n\nplacements\x18\x02 \x03(\x0b\x32\x11.eru.v1.Placement\x12!\n\x08refusals\x18\x03 \x03(\x0b\x32\x0f.eru.v1.Refusal\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x18\n\x10nodes_considered\x18\x05 \x01(\x03\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"B\n\tPlacement\x12\x10\n\x08nodename\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12\x11\n\tresources\x18\x03 \x01(\t\"l\n\x07Refusal\x12\x10\n\x08nodename\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\t\x12\x0e\n\x06wanted\x18\x04 \x01(\x01\x12\x0c\n\x04\x66ree\x18\x05 \x01(\x01\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"`\n\rDeployRequest\x12\"\n\x07options\x18\x01 \x01(\x0b\x32\x11.pb.DeployOptions\x12\x13\n\x0bif_revision\x18\x02 \x01(\x03\x12\x16\n\x0e\x61ll_or_nothing\x18\x03 \x01(\x08\"]\n\x0b\x44\x65ployEvent\x12+\n\x08instance\x18\x01 \x01(\x0b\x32\x19.pb.CreateWorkloadMessage\x12!\n\x08refusals\x18\x02 \x03(\x0b\x32\x0f.eru.v1.Refusal\"{\n\x0bLogsRequest\x12\x0f\n\x07\x61ppname\x18\x01 \x01(\t\x12\x12\n\nentrypoint\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\t\x12\x0c\n\x04tail\x18\x04 \x01(\t\x12\r\n\x05since\x18\x05 \x01(\t\x12\r\n\x05until\x18\x06 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x07 \x01(\x08\"\x8f\x01\n\x07LogLine\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08nodename\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12*\n\x0fstd_stream_type\x18\x05 \x01(\x0e\x32\x11.pb.StdStreamType\x12\x0f\n\x07time_ns\x18\x06 \x01(\x03\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"\x0e\n\x0c\x44\x65\x62ugRequest\"\x1a\n\nDebugReply\x12\x0c\n\x04json\x18\x01 \x01(\t2\xd0\x01\n\x03\x45ru\x12.\n\x04Plan\x12\x13.eru.v1.PlanRequest\x1a\x11.eru.v1.PlanReply\x12\x36\n\x06\x44\x65ploy\x12\x15.eru.v1.DeployRequest\x1a\x13.eru.v1.DeployEvent0\x01\x12.\n\x04Logs\x12\x13.eru.v1.LogsRequest\x1a\x0f.eru.v1.LogLine0\x01\x12\x31\n\x05\x44\x65\x62ug\x12\x14.eru.v1.DebugRequest\x1a\x12.eru.v1.DebugReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11\x65ru/wire/v1.proto\x12\x06\x65ru.v1\x1a\x13\x65ru/wire/core.proto\"1\n\x0bPlanRequest\x12\"\n\x07options\x18\x01 \x01(\x0b\x32\x11.pb.DeployOptions\"\xa1\x01\n\tPlanReply\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12%\n\nplacements\x18\x02 \x03(\x0b\x32\x11.eru.v1.Placement\x12!\n\x08refusals\x18\x03 \x03(\x0b\x32\x0f.eru.v1.Refusal\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x18\n\x10nodes_considered\x18\x05 \x01(\x03\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\"B\n\tPlacement\x12\x10\n\x08nodename\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x05\x12\x11\n\tresources\x18\x03 \x01(\t\"l\n\x07Refusal\x12\x10\n\x08nodename\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\t\x12\x0e\n\x06wanted\x18\x04 \x01(\x01\x12\x0c\n\x04\x66ree\x18\x05 \x01(\x01\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"`\n\rDeployRequest\x12\"\n\x07options\x18\x01 \x01(\x0b\x32\x11.pb.DeployOptions\x12\x13\n\x0bif_revision\x18\x02 \x01(\x03\x12\x16\n\x0e\x61ll_or_nothing\x18\x03 \x01(\x08\"\xc3\x01\n\x0b\x44\x65ployEvent\x12+\n\x08instance\x18\x01 \x01(\x0b\x32\x19.pb.CreateWorkloadMessage\x12!\n\x08refusals\x18\x02 \x03(\x0b\x32\x0f.eru.v1.Refusal\x12\x33\n\x08networks\x18\x03 \x03(\x0b\x32!.eru.v1.DeployEvent.NetworksEntry\x1a/\n\rNetworksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"{\n\x0bLogsRequest\x12\x0f\n\x07\x61ppname\x18\x01 \x01(\t\x12\x12\n\nentrypoint\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\t\x12\x0c\n\x04tail\x18\x04 \x01(\t\x12\r\n\x05since\x18\x05 \x01(\t\x12\r\n\x05until\x18\x06 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x07 \x01(\x08\"\x8f\x01\n\x07LogLine\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08nodename\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12*\n\x0fstd_stream_type\x18\x05 \x01(\x0e\x32\x11.pb.StdStreamType\x12\x0f\n\x07time_ns\x18\x06 \x01(\x03\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"\x0e\n\x0c\x44\x65\x62ugRequest\"\x1a\n\nDebugReply\x12\x0c\n\x04json\x18\x01 \x01(\t2\xd0\x01\n\x03\x45ru\x12.\n\x04Plan\x12\x13.eru.v1.PlanRequest\x1a\x11.eru.v1.PlanReply\x12\x36\n\x06\x44\x65ploy\x12\x15.eru.v1.DeployRequest\x1a\x13.eru.v1.DeployEvent0\x01\x12.\n\x04Logs\x12\x13.eru.v1.LogsRequest\x1a\x0f.eru.v1.LogLine0\x01\x12\x31\n\x05\x44\x65\x62ug\x12\x14.eru.v1.DebugRequest\x1a\x12.eru.v1.DebugReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'eru.wire.v1_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DEPLOYEVENT_NETWORKSENTRY']._loaded_options = None
+  _globals['_DEPLOYEVENT_NETWORKSENTRY']._serialized_options = b'8\001'
   _globals['_PLANREQUEST']._serialized_start=50
   _globals['_PLANREQUEST']._serialized_end=99
   _globals['_PLANREPLY']._serialized_start=102
@@ -42,16 +44,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFUSAL']._serialized_end=441
   _globals['_DEPLOYREQUEST']._serialized_start=443
   _globals['_DEPLOYREQUEST']._serialized_end=539
-  _globals['_DEPLOYEVENT']._serialized_start=541
-  _globals['_DEPLOYEVENT']._serialized_end=634
-  _globals['_LOGSREQUEST']._serialized_start=636
-  _globals['_LOGSREQUEST']._serialized_end=759
-  _globals['_LOGLINE']._serialized_start=762
-  _globals['_LOGLINE']._serialized_end=905
-  _globals['_DEBUGREQUEST']._serialized_start=907
-  _globals['_DEBUGREQUEST']._serialized_end=921
-  _globals['_DEBUGREPLY']._serialized_start=923
-  _globals['_DEBUGREPLY']._serialized_end=949
-  _globals['_ERU']._serialized_start=952
-  _globals['_ERU']._serialized_end=1160
+  _globals['_DEPLOYEVENT']._serialized_start=542
+  _globals['_DEPLOYEVENT']._serialized_end=737
+  _globals['_DEPLOYEVENT_NETWORKSENTRY']._serialized_start=690
+  _globals['_DEPLOYEVENT_NETWORKSENTRY']._serialized_end=737
+  _globals['_LOGSREQUEST']._serialized_start=739
+  _globals['_LOGSREQUEST']._serialized_end=862
+  _globals['_LOGLINE']._serialized_start=865
+  _globals['_LOGLINE']._serialized_end=1008
+  _globals['_DEBUGREQUEST']._serialized_start=1010
+  _globals['_DEBUGREQUEST']._serialized_end=1024
+  _globals['_DEBUGREPLY']._serialized_start=1026
+  _globals['_DEBUGREPLY']._serialized_end=1052
+  _globals['_ERU']._serialized_start=1055
+  _globals['_ERU']._serialized_end=1263
 # @@protoc_insertion_point(module_scope)

@@ -63,6 +63,7 @@ class Maker:
             id=seen.id,
             name=one.name,
             publish=published(seen.networks, spec.entrypoint.publish),
+            networks=dict(seen.networks),
             hook=output,
             resources=one.grant,
         )

@@ -34,7 +34,9 @@ def demanding_spec(request: v1.DeployRequest) -> DeploySpec:
 
 def deployed_event(result: Deployed) -> v1.DeployEvent:
     return v1.DeployEvent(
-        instance=created_message(result), refusals=[refusal_message(refusal) for refusal in result.refusals]
+        instance=created_message(result),
+        refusals=[refusal_message(refusal) for refusal in result.refusals],
+        networks=result.networks,
     )
 
 
