@@ -155,9 +155,8 @@ def _take(session: Session, outcome: Outcome, instance: pb.CreateWorkloadMessage
     talk = session.talk
     if instance.success:
         outcome.done.append(instance)
-        talk.good(
-            f"{instance.name} on {instance.nodename}  {addresses(instance.publish, outcome.networks[instance.id])}".rstrip()
-        )
+        where = addresses(instance.publish, outcome.networks[instance.id])
+        talk.good(f"{instance.name} on {instance.nodename}  {where}".rstrip())
     elif not instance.id and not instance.nodename:
         outcome.refused = instance.error
     else:

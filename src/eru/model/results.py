@@ -12,7 +12,8 @@ from eru.model.refusals import Refusal
 class Deployed(msgspec.Struct, kw_only=True):
     """One instance of a deploy, or (only `error` set) the refusal of a whole deploy.
 
-    `publish`: network name -> `address:port,...`. `networks`: network name -> address. `hook`: output of the after-start hooks.
+    `publish`: network name -> `address:port,...`. `networks`: network name -> address.
+    `hook`: output of the after-start hooks.
     """
 
     podname: str = ""

@@ -38,7 +38,8 @@ class Stored(msgspec.Struct, kw_only=True, omit_defaults=True):
             raise StoreError(f"stored {cls.__name__} cannot be read: {error}") from error
         if value.v > cls.WRITES:
             raise StoreError(
-                f"stored {cls.__name__} has format {value.v}, this version reads up to {cls.WRITES}: upgrade this process"
+                f"stored {cls.__name__} has format {value.v}, "
+                f"this version reads up to {cls.WRITES}: upgrade this process"
             )
         return value
 
