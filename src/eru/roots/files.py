@@ -79,6 +79,13 @@ def written_engine(state: State) -> str:
     return engine_endpoint()
 
 
+def written_node(state: State) -> str:
+    """The node's name as it was written for the agent, or ""; it may have been chosen with --node."""
+    with contextlib.suppress(OSError, yaml.YAMLError, KeyError, TypeError):
+        return str(yaml.safe_load(state.agent_config.read_text())["hostname"])
+    return ""
+
+
 def write_private(path: Path, text: str) -> None:
     """A file only its owner may read, complete or not there."""
     half = path.with_name(path.name + ".new")

@@ -21,7 +21,16 @@ from eru.lib.world import World
 from eru.model.errors import CoreUnreachable, Expired, InvalidInput, Refused
 from eru.model.names import check_name
 from eru.roots import machine, process
-from eru.roots.files import DEFAULT_BIND, DEFAULT_POD, Wanted, agent_file, core_file, write_private
+from eru.roots.files import (
+    DEFAULT_BIND,
+    DEFAULT_POD,
+    Wanted,
+    agent_file,
+    core_file,
+    write_private,
+    written_engine,
+    written_node,
+)
 from eru.roots.state import State
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -49,9 +58,8 @@ class Up:
 
     async def run(self) -> None:
         """Raises EruError with one sentence; nothing of this run is left then."""
-        node = check_name("node name", self.wanted.node or machine.node_name())
-        pod = check_name("pod name", self.wanted.pod or DEFAULT_POD)
-        engine = self.wanted.engine or machine.engine_endpoint()
+        node = check_name("node name", self.wanted.node or written_node(self.state) or machine.node_name())
+        engine = self.wanted.engine or written_engine(self.state)
         machine.check_socket(engine)
         self.state.make()
         with process.pid_file(self.state.up_pid, "eru up"):
@@ -59,7 +67,7 @@ class Up:
                 config = await self._files(node, engine)
                 await self._core(config)
                 async with client_of(self.world, config) as core:
-                    await self._pod_and_node(core, pod, node, engine)
+                    await self._pod_and_node(core, node, engine)
                     await self._agent(core, node)
 
     async def _files(self, node: str, engine: str) -> CoreConfig:
@@ -119,15 +127,19 @@ class Up:
                     raise Expired(f"{late}, see {self.state.core_log}")
                 await self.world.clock.sleep(POLL_S)
 
-    async def _pod_and_node(self, core: CoreClient, pod: str, node: str, engine: str) -> None:
+    async def _pod_and_node(self, core: CoreClient, node: str, engine: str) -> None:
         began = self.world.clock.monotonic()
+        known = await find_node(core, node)
+        written = known.podname if known is not None else DEFAULT_POD
+        pod = check_name("pod name", self.wanted.pod or written)
+        if known is not None and pod != known.podname:
+            raise Refused(f"node {node} is in pod {known.podname} and cannot be moved to {pod}: eru node remove {node}")
         pods = await core.unary(rpc.ListPods, pb.Empty())
         if pod not in {each.name for each in pods.pods}:
             await core.unary(rpc.AddPod, pb.AddPodOptions(name=pod, desc="this machine"))
             self.say(f"pod {pod}: added")
         else:
             self.say(f"pod {pod}: there")
-        known = await find_node(core, node)
         if known is None:
             request = pb.AddNodeOptions(nodename=node, endpoint=engine, podname=pod)
             added = await core.unary(rpc.AddNode, request, timeout_s=CALL_S)
