@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from support.agent_node import NODE, POD, AgentProcess, RecordingCore, Workloads, recording_core, until
 from support.docker import free_port
@@ -238,6 +239,8 @@ async def test_http_routes(core: RecordingCore, agent: AgentProcess, workloads: 
         return id.encode() not in await agent.get("/metrics")
 
     await until(figures, "figures")
+    families = {family.name for family in text_string_to_metric_families((await agent.get("/metrics")).decode())}
+    assert {"mem_usage", "cpu_host_usage", "eru_agent_heartbeats", "process_cpu_seconds"} <= families
     workloads.ask("POST", f"/containers/{id}/restart?t=0")
     await until(lambda: [s.running for s in core.of(id)][-2:] == [False, True], "restarted")
     await until(figures, "figures go on after a restart")
