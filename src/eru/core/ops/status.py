@@ -6,9 +6,11 @@ nothing and cause no event.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from weakref import WeakKeyDictionary
+from zlib import crc32
 
 import msgspec
 
@@ -28,6 +30,7 @@ LEASES_MAX = 100_000  # remembered; a forgotten one only costs a read
 BATCH = 40  # statuses in one transaction
 ROUNDS_MAX = 8  # tries against concurrent changes
 STREAM_CACHE_MAX = 4096  # workload records kept for the streams
+STREAM_LOCKS = 64  # reads of different records that do not wait for each other
 STREAM_CACHE_S = 1.0  # age up to which they are used
 
 # Nodes.
@@ -194,9 +197,13 @@ async def _unchanged(core: Core, item: KeyValue | None, status: WorkloadStatus) 
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """A status event with its workload; `error` instead of the workload when that cannot be loaded."""
+    """A status event with its workload; `error` instead of the workload when that cannot be loaded.
+
+    Equal `id` and `revision`: the same event, seen by several readers.
+    """
 
     id: str
+    revision: int
     deleted: bool
     seen: Seen | None = None
     error: str = ""
@@ -208,14 +215,24 @@ class _Records:
     def __init__(self, core: Core) -> None:
         self._clock = core.world.clock
         self._kept: OrderedDict[str, tuple[float, Workload]] = OrderedDict()
+        self._locks = [asyncio.Lock() for _ in range(STREAM_LOCKS)]
 
     async def get(self, core: Core, id: str) -> Workload:
-        now = self._clock.monotonic()
+        kept = self._fresh(id)
+        if kept is not None:
+            return kept
+        async with self._locks[crc32(id.encode()) % STREAM_LOCKS]:
+            return self._fresh(id) or await self._read(core, id)
+
+    def _fresh(self, id: str) -> Workload | None:
         kept = self._kept.get(id)
-        if kept is not None and now - kept[0] <= STREAM_CACHE_S:
-            return kept[1]
+        if kept is None or self._clock.monotonic() - kept[0] > STREAM_CACHE_S:
+            return None
+        return kept[1]
+
+    async def _read(self, core: Core, id: str) -> Workload:
         workload = (await core.workloads([id]))[0].workload
-        self._kept[id] = (now, workload)
+        self._kept[id] = (self._clock.monotonic(), workload)
         self._kept.move_to_end(id)
         if len(self._kept) > STREAM_CACHE_MAX:
             self._kept.popitem(last=False)
@@ -239,10 +256,10 @@ async def workload_status_stream(core: Core, wanted: WorkloadFilter) -> AsyncIte
                 workload = await records.get(core, event.id)
             except EruError as error:
                 if not wanted.labels:
-                    yield Changed(event.id, event.status is None, None, str(error))
+                    yield Changed(event.id, event.revision, event.status is None, None, str(error))
                 continue
             if carries(workload, wanted.labels):
-                yield Changed(event.id, event.status is None, Seen(workload, event.status))
+                yield Changed(event.id, event.revision, event.status is None, Seen(workload, event.status))
 
 
 def _narrowed(wanted: WorkloadFilter) -> Callable[[StatusEvent], bool] | None:
