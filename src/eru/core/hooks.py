@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Sequence
 
 from eru.core.settings import CoreSettings
 from eru.engine.contract import Capability, Engine
-from eru.model.errors import EngineError, EngineOutcomeUnknown, EngineRefused, NotSupported
+from eru.model import commands
+from eru.model.errors import EngineError, EngineOutcomeUnknown, EngineRefused, InvalidInput, NotSupported
 from eru.model.workloads import Workload
 
 
 def split_command(text: str) -> list[str]:
-    """A command line as words, by the rules of a POSIX shell; on an open quote by spaces."""
+    """A command line as words, by the published rules; on an open quote, which a deploy refuses, by spaces."""
     try:
-        return shlex.split(text)
-    except ValueError:
+        return commands.split_command(text)
+    except InvalidInput:
         return text.split()
 
 
 async def run_hooks(
     engine: Engine,
     workload: Workload,
-    commands: Sequence[str],
+    lines: Sequence[str],
     settings: CoreSettings,
     *,
     force: bool,
@@ -34,7 +34,7 @@ async def run_hooks(
     output is kept and the next one runs.
     """
     output = b""
-    for command in commands:
+    for command in lines:
         try:
             output += await _run(engine, workload, command, settings)
         except EngineError as error:
