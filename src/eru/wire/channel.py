@@ -31,6 +31,7 @@ from eru.lib.world import World
 from eru.model.errors import CoreUnreachable, InvalidInput, RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import limits, methods
+from eru.wire.diagnosis import why_unreachable
 from eru.wire.failures import NotBegun, remote_error
 from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
 
@@ -39,6 +40,7 @@ Resp = TypeVar("Resp", bound=Message)
 
 ROUNDS = 3  # times a safe call is offered to every known core
 RETRY_PAUSE_S = 0.05  # before a safe call is offered again
+CORES_EXPLAINED_MAX = 8  # cores looked at when none can be reached
 STATUS_LOOKS = 50  # times we look for the status of a call that ended while we were sending
 STATUS_WAIT_S = 0.01  # between two looks
 _WRITE_FAILED = "Internal error from Core"  # grpc.aio's words for it
@@ -320,10 +322,18 @@ class CoreClient:
         for link in order:
             if await link.ready(self._connect_timeout_s):
                 return link
-        tried = ", ".join(link.address for link in order)
-        raise CoreUnreachable(
-            f"core does not answer at {tried}: check the address and that core runs", rpc=method.name, code=14
+        raise CoreUnreachable(await self._why(order), rpc=method.name, code=14)
+
+    async def _why(self, order: Sequence[_Link]) -> str:
+        """A sentence about cores none of which can be reached."""
+        looks = await asyncio.gather(
+            *(why_unreachable(link.address, self._tls) for link in order[:CORES_EXPLAINED_MAX])
         )
+        for link, found in zip(order, looks, strict=False):
+            if found:
+                return f"core at {link.address} cannot be talked to: {found}"
+        tried = ", ".join(link.address for link in order)
+        return f"core does not answer at {tried}: check the address and that core runs"
 
     def _use(self, addresses: Sequence[str]) -> None:
         """Talk to exactly these cores from now on; calls under way on others go on."""
