@@ -92,7 +92,7 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine says of one workload. `networks`: network name -> address, while running.
+    """What an engine says of one workload. `networks`: network name -> address ("": none there), while running.
 
     `health_address`: where probes from the node itself reach it. `pid` 0: none.
     """

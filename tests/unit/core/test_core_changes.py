@@ -78,7 +78,7 @@ async def test_dissociate_lets_it_run(lab) -> None:
 
 async def test_replace_takes_over_place_and_grant(lab) -> None:
     await lab.add_nodes("n1")
-    [old] = await lab.deploy(files=[FileToSend(path="/data", content=b"kept")], networks={"bridge": "10.0.0.7"})
+    [old] = await lab.deploy(files=[FileToSend(path="/data", content=b"kept")], networks={"blue": "10.0.0.7"})
     spec = ReplaceSpec(deploy=lab.spec(image="newer"), network_inherit=True, copy={"/data": "/moved"})
     [result] = await all_of(replace(lab.core, spec))
     assert result.error is None
@@ -90,7 +90,7 @@ async def test_replace_takes_over_place_and_grant(lab) -> None:
     [(_, container)] = lab.fakes.containers().values()
     assert container.running
     assert container.extra.files["/moved"][0] == b"kept"
-    assert lab.fakes.node("n1").inspect(container).networks == {"bridge": "10.0.0.7"}
+    assert lab.fakes.node("n1").inspect(container).networks == {"blue": "10.0.0.7"}
     await lab.at_rest()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from eru.core.app import Core
 
 _PARALLEL_MAX = 64
+_ENGINE_NETWORKS = ("bridge", "host", "none")  # Docker takes no wish for an address in these
 
 Tell = Callable[[Replaced], None]
 
@@ -134,7 +135,7 @@ class _Replacement:
         if self.spec.network_inherit:
             if not seen.running:
                 raise Refused(f"workload {self.id} does not run, so that its networks cannot be inherited")
-            self.deploy = msgspec.structs.replace(self.deploy, networks=dict(seen.networks))
+            self.deploy = msgspec.structs.replace(self.deploy, networks=inherited(seen.networks))
         if not self.deploy.ignore_pull:
             await core.images.ensure(old.nodename, engine, self.deploy.image)
         elif not self.deploy.image:
@@ -219,3 +220,8 @@ class _Replacement:
 
     def _leave(self) -> None:
         self.left = True
+
+
+def inherited(networks: Mapping[str, str]) -> dict[str, str]:
+    """The old one's networks for the new one; the engine's own networks give addresses out themselves."""
+    return {name: "" if name in _ENGINE_NETWORKS else address for name, address in networks.items()}

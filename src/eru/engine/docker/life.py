@@ -153,9 +153,7 @@ def inspection(found: Mapping[str, Any], node_ip: str) -> Inspection:
     networks = {}
     if running:
         for name, entry in sorted((found.get("NetworkSettings", {}).get("Networks") or {}).items()):
-            address = (node_ip or "127.0.0.1") if name == "host" else entry.get("IPAddress") or ""
-            if address:
-                networks[name] = address
+            networks[name] = (node_ip or "127.0.0.1") if name == "host" else entry.get("IPAddress") or ""
     return Inspection(
         id=found["Id"],
         name=found["Name"].lstrip("/"),
