@@ -14,7 +14,7 @@ import structlog
 from eru.lib.tasks import task_owner
 from eru.model.errors import EruError
 from eru.model.workloads import WorkloadStatus
-from eru.store.contract import PAGE_ITEMS, TXN_OPS_MAX, Compare, Put, Write, absent, unchanged
+from eru.store.contract import PAGE_ITEMS, TXN_OPS_MAX, Compare, Put, Write, absent, present, unchanged
 from eru.store.leader import Leadership
 
 if TYPE_CHECKING:
@@ -111,6 +111,10 @@ async def _mark_statuses(core: Core, keys: list[str], guards: list[Compare]) -> 
             compares.append(unchanged(key, item.mod_revision))
             writes.append(Put(key, down.encode(), item.lease))
     changed = 0
+    for key in (key for key in keys if key not in found):  # nobody ever reported it: its watchers are told, too
+        id = key.rpartition("/")[2]
+        first = [*guards, absent(key), present(core.keys.workload(id))]
+        changed += (await core.store.txn(first, [Put(key, WorkloadStatus(id=id).encode())])).succeeded
     step = _BATCH - len(guards)
     for start in range(0, len(writes), step):
         part = slice(start, start + step)

@@ -44,6 +44,10 @@ class InvalidInput(EruError):
     """The request is wrong. Say the field, the value and what was expected."""
 
 
+class InvalidRawArgs(InvalidInput):
+    """Arguments for the engine that cannot be read: the instances fail, not the call, as clients expect."""
+
+
 class NotFound(EruError):
     """A named thing does not exist."""
 

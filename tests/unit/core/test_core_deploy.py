@@ -73,12 +73,19 @@ async def test_what_is_wrong_in_itself_is_said_at_once(lab) -> None:
         {"app": "a/b"},
         {"image": ""},
         {"entrypoint": Entrypoint(name="a_b")},
-        {"resources": {"cpumem": {"memory-request": -1}}},
     ):
         with pytest.raises(InvalidInput):
             deploy(lab.core, msgspec.structs.replace(lab.spec(), **wrong))
-    with pytest.raises(Refused):
-        deploy(lab.core, lab.spec(strategy=Strategy.DUMMY))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [({"resources": {"cpumem": {"memory-request": -1}}}, InvalidInput), ({"strategy": Strategy.DUMMY}, Refused)],
+)
+async def test_what_cannot_be_scheduled_is_one_result_with_only_an_error(lab, wrong, kind) -> None:
+    spec = msgspec.structs.replace(lab.spec(count=3), **wrong)
+    results = [result async for result in deploy(lab.core, spec)]
+    assert [(type(result.error), result.id, result.nodename) for result in results] == [(kind, "", "")]
 
 
 async def test_a_failing_engine_costs_only_its_own_instances(lab) -> None:

@@ -42,7 +42,7 @@ def asked(**bag):
         ({"cpu_request": 1}, (1, 0, 0, 0)),
         ({"cpu_request": 2, "cpu_limit": 1, "memory_request": 9, "memory_limit": 5}, (2, 2, 9, 9)),
         ({"cpu_request": 1, "cpu_limit": 3, "cpu_bind": True}, (3, 3, 0, 0)),
-        ({"cpu_request": 1, "cpu_bind": "true"}, (1, 1, 0, 0)),
+        ({"cpu_request": 1, "cpu_bind": "true"}, (1, 0, 0, 0)),
         ({"cpu_request": "0.5", "memory_request": "1G"}, (0.5, 0, G, 0)),
         ({"memory_request": "512M", "memory_limit": "1.5GiB"}, (0, 0, 512 << 20, 3 << 29)),
         ({"memory_request": "1024", "cpu_bind": False, "cpu": 7}, (0, 0, 1024, 0)),
@@ -270,7 +270,7 @@ def test_explain():
 
 def test_realloc_adds_deltas_and_keeps_the_binding():
     capacity, usage = node()
-    usage, grants = used(usage, capacity, {"cpu-request": 1.7, "cpu-bind": True, "memory-request": G})
+    usage, grants = used(usage, capacity, {"cpu-limit": 1.7, "cpu-bind": True, "memory-request": G})
     old = grants[0]
     delta = {"cpu-request": -0.5, "cpu-limit": -0.5, "memory-request": "1G", "keep-cpu-bind": True}
     result = KIND.reallot(capacity, usage, old, delta)

@@ -58,8 +58,6 @@ async def test_what_cannot_be_placed_is_one_message_with_only_an_error(cluster: 
         ({"entrypoint": pb.EntrypointOptions(name="a_b")}, "entrypoint name has '_' character"),
         ({"entrypoint": pb.EntrypointOptions(name="web", command="sh -c 'ls")}, "never closed"),
         ({"name": "../evil"}, "app name"),
-        ({"raw_args": b"nonsense"}, "raw_args is not JSON"),
-        ({"deploy_strategy": 99}, "deploy method not support yet"),
         ({"deploy_strategy": 7}, "deploy method not support yet"),
         ({"nodenames": ["n0", "a/b"]}, "node name"),
         ({"data": {"/etc/../x": b""}}, "file path"),
@@ -76,6 +74,26 @@ async def test_what_is_wrong_in_itself_has_its_number_and_words(
         _ = [message async for message in cluster.client.stream(rpc.CreateWorkload, request)]
     assert caught.value.code == 1074
     assert words in str(caught.value)
+    assert await cluster.stored() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"raw_args": b"nonsense"}, "raw_args is not JSON"),
+        ({"deploy_strategy": 99}, "deploy method not support yet"),
+        ({"resources": {"cpumem": b'{"memory-request":-1}'}}, "invalid memory"),
+    ],
+)
+async def test_what_cannot_be_scheduled_is_one_message_with_only_an_error(
+    cluster: Any, options: dict[str, Any], words: str
+) -> None:
+    await ready(cluster)
+    before = await cluster.stored()
+    good = {"name": "app", "podname": "pod", "image": "img", "count": 3, "entrypoint": pb.EntrypointOptions(name="web")}
+    request = pb.DeployOptions(**{**good, **options})
+    messages = [message async for message in cluster.client.stream(rpc.CreateWorkload, request)]
+    assert [(words in message.error, message.success, message.id) for message in messages] == [(True, False, "")]
     assert await cluster.stored() == before
 
 

@@ -13,7 +13,9 @@ from eru.model.deploy import DeploySpec, Strategy
 from eru.model.errors import InvalidInput, NoCapacity, NotFound, Refused
 from eru.model.names import check_entrypoint
 from eru.model.results import Capacity, DryRun, Placement
+from eru.plan.merge import CAPACITY_MOST
 from eru.plan.strategies import NOT_ENOUGH_RESOURCE
+from eru.resource.contract import UNLIMITED
 
 if TYPE_CHECKING:
     from eru.core.app import Core
@@ -42,7 +44,19 @@ async def capacity(core: Core, spec: DeploySpec) -> Capacity:
         raise await explained(error, planner, wish) from None
     name_of = core.fleet.view.name_of
     nodes = {name_of(row): n for row, n in zip(decision.rows.tolist(), decision.counts.tolist(), strict=True)}
+    if spec.strategy is Strategy.FILL:
+        nodes = {**_full_enough(core, wish), **nodes}
     return Capacity(total=decision.total, nodes=nodes, revision=core.fleet.revision)
+
+
+def _full_enough(core: Core, wish: Wish) -> dict[str, int]:
+    """Nodes that belong to a FILL and need nothing more, each with 0, as clients know it."""
+    planner, spec = core.planner, wish.spec
+    rows = planner.select(spec.nodes)
+    found = planner.measure(spec.app, spec.entrypoint.name, rows, wish.requests)
+    table = zip(found.count.tolist(), found.capacity.tolist(), found.row.tolist(), strict=True)
+    full = sorted((-count, -fits, row) for count, fits, row in table if fits > 0 and count >= spec.count)
+    return {core.fleet.view.name_of(row): 0 for _, _, row in full[: spec.nodes_limit or None]}
 
 
 async def _all_that_fits(core: Core, wish: Wish) -> Capacity:
@@ -50,11 +64,12 @@ async def _all_that_fits(core: Core, wish: Wish) -> Capacity:
     rows = planner.select(spec.nodes)
     fits = planner.measure(spec.app, spec.entrypoint.name, rows, wish.requests).capacity.tolist() if len(rows) else []
     names = [core.fleet.view.name_of(row) for row in rows.tolist()]
-    nodes = {name: many for name, many in zip(names, fits, strict=True) if many > 0}
+    reported = (many if many < CAPACITY_MOST else UNLIMITED for many in fits)
+    nodes = {name: int(many) for name, many in zip(names, reported, strict=True) if many > 0}
     if not nodes:
         text = f"no node meets all the resource requirements at the same time: {NOT_ENOUGH_RESOURCE}"
         raise await explained(NoCapacity(text), planner, wish)
-    return Capacity(total=sum(nodes.values()), nodes=nodes, revision=core.fleet.revision)
+    return Capacity(total=min(sum(nodes.values()), int(UNLIMITED)), nodes=nodes, revision=core.fleet.revision)
 
 
 async def dry_run(core: Core, spec: DeploySpec) -> DryRun:

@@ -50,12 +50,24 @@ def _gate(many: int, limit: int) -> Gate:
 def deploy(core: Core, spec: DeploySpec) -> AsyncGenerator[Deployed, None]:
     """One result per instance in completion order, or exactly one with only an error when nothing can be placed.
 
-    Raises InvalidInput or Refused at once for a request that is wrong in itself.
+    A resource request that makes no sense is such a refusal too. Raises InvalidInput at once for a request that
+    is wrong in itself.
     """
     core.check_accepting()
-    check_deploy(spec, core.settings)
-    requests = parse_requests(core.kinds, spec.resources)
+    try:
+        check_deploy(spec, core.settings)
+    except Refused as error:
+        return refused(error)
+    try:
+        requests = parse_requests(core.kinds, spec.resources)
+    except EruError as error:
+        return refused(error)
     return stream(core.background, f"deploy {spec.app}", lambda tell: _deploy(core, spec, requests, tell))
+
+
+async def refused(error: EruError) -> AsyncGenerator[Deployed, None]:
+    """The one result of a deploy that was not even begun."""
+    yield Deployed(error=error)
 
 
 async def _deploy(core: Core, spec: DeploySpec, requests: Requests, tell: Tell) -> None:

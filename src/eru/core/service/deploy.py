@@ -8,6 +8,7 @@ from contextlib import aclosing
 from eru.core.app import Core
 from eru.core.ops import capacity, deploy, dissociate, realloc, remove, replace
 from eru.core.service.parts import error_text, mapped
+from eru.model.errors import InvalidRawArgs
 from eru.model.results import Deployed, Dissociated, Removed, Replaced
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -60,7 +61,11 @@ def replaced_message(result: Replaced) -> pb.ReplaceWorkloadMessage:
 
 def routes(core: Core) -> list[Route]:
     def create(request: pb.DeployOptions, call: Call) -> AsyncGenerator[pb.CreateWorkloadMessage, None]:
-        return mapped(counted(core, deploy.deploy(core, deploy_spec(request))), created_message)
+        try:
+            made = deploy.deploy(core, deploy_spec(request))
+        except InvalidRawArgs as error:
+            made = deploy.refused(error)
+        return mapped(counted(core, made), created_message)
 
     def take_away(request: pb.RemoveWorkloadOptions, call: Call) -> AsyncGenerator[pb.RemoveWorkloadMessage, None]:
         return mapped(remove.remove(core, ids(request.IDs), force=request.force), removed_message)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from eru.core.app import Core
 from eru.core.ops import workloads
 from eru.core.service.parts import mapped
+from eru.model.errors import InvalidInput
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 from eru.wire.convert.deploy import checked_map, workload_id
@@ -30,6 +31,8 @@ def routes(core: Core) -> list[Route]:
         return mapped(workloads.list_workloads(core, workload_filter(request)), seen_message)
 
     async def of_node(request: pb.GetNodeOptions, call: Call) -> pb.Workloads:
+        if not request.nodename:
+            raise InvalidInput("node name is empty")
         labels = checked_map("labels", request.labels)
         found = await workloads.node_workloads(core, request.nodename, labels)
         return pb.Workloads(workloads=[seen_message(seen) for seen in found])

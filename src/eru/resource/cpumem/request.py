@@ -69,7 +69,7 @@ def normalise(asked: CpumemRequest, sharebase: int) -> CpumemRequest:
     if asked.bind:
         if not cpu_request:
             raise InvalidInput("cpu-request is 0 with cpu-bind: unlimited request with bind: invalid cpu")
-        cpu_request = cpu_limit = max(cpu_request, cpu_limit)
+        cpu_request = max(cpu_request, cpu_limit)  # a limit that is not given stays 0, as clients read it
         if cpu_request * sharebase < 1 - 1e-9:
             raise InvalidInput(
                 f"cpu-request {cpu_request:g} with cpu-bind is less than one piece, "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
 from eru.model.commands import split_command
 from eru.model.deploy import DeploySpec, Entrypoint, FileToSend, LogConfig, NodeFilter, ReplaceSpec, Strategy
-from eru.model.errors import InvalidInput
+from eru.model.errors import InvalidInput, InvalidRawArgs
 from eru.model.names import check_entrypoint, check_name
 from eru.model.workloads import HealthCheck, Hook
 from eru.wire import core_pb2 as pb
@@ -105,8 +106,15 @@ def _spec(options: pb.DeployOptions, *, lambda_: bool = False) -> DeploySpec:
         ignore_hook=options.ignore_hook,
         ignore_pull=options.ignore_pull,
         after_create=checked_list("after_create", options.after_create),
-        raw_args=parse_object("raw_args", options.raw_args),
+        raw_args=_raw_args(options.raw_args),
     )
+
+
+def _raw_args(data: bytes) -> dict[str, Any]:
+    try:
+        return parse_object("raw_args", data)
+    except InvalidInput as error:
+        raise InvalidRawArgs(str(error)) from error
 
 
 def _user(user: str) -> str:

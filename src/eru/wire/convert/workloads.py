@@ -98,9 +98,7 @@ def ids(given: Iterable[str]) -> list[str]:
 
 def workload_filter(options: pb.ListWorkloadsOptions | pb.WorkloadStatusStreamOptions) -> WorkloadFilter:
     """Raises InvalidInput."""
-    limit = options.limit if isinstance(options, pb.ListWorkloadsOptions) else 0
-    if limit < 0:
-        raise InvalidInput(f"limit is {limit}, it cannot be negative (0 means all)")
+    limit = max(options.limit, 0) if isinstance(options, pb.ListWorkloadsOptions) else 0  # negative means all, too
     return WorkloadFilter(
         appname=checked_text("appname", options.appname),
         entrypoint=checked_text("entrypoint", options.entrypoint),
