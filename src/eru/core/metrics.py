@@ -6,6 +6,7 @@ read from the store for it, and series of removed nodes are simply gone.
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable, Iterable, Iterator
 
@@ -54,14 +55,18 @@ class CoreMetrics:
         self._seconds = Histogram(
             "eru_rpc_seconds", "Time from request to end.", ["rpc"], buckets=_LATENCY_S, registry=self.registry
         )
+        # Finding a series costs more than counting in it; calls and numbers are few.
+        self._running_of = functools.cache(self._running.labels)
+        self._ended_of = functools.cache(self._ended.labels)
+        self._seconds_of = functools.cache(self._seconds.labels)
 
     def call_started(self, rpc: str) -> None:
-        self._running.labels(rpc).inc()
+        self._running_of(rpc).inc()
 
     def call_ended(self, rpc: str, number: int, seconds: float) -> None:
-        self._running.labels(rpc).dec()
-        self._ended.labels(rpc, str(number)).inc()
-        self._seconds.labels(rpc).observe(seconds)
+        self._running_of(rpc).dec()
+        self._ended_of(rpc, str(number)).inc()
+        self._seconds_of(rpc).observe(seconds)
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -120,11 +120,11 @@ async def add_node(core: Core, new: NewNode) -> NodeInfo:
     """Add a machine whose engine answers. Raises AlreadyExists, NotFound (pod), EngineError, InvalidInput."""
     core.engines.check_endpoint(new.endpoint)
     keys = core.keys
-    await core.fleet.fresh()
-    pod = await core.store.get(keys.pod(new.podname))
+    found = await core.store.get_many([keys.pod(new.podname), keys.node(new.name)])
+    pod = found.get(keys.pod(new.podname))
     if pod is None:
         raise NotFound(f"pod {new.podname!r} does not exist: add it first")
-    if await core.store.get(keys.node(new.name)) is not None:
+    if keys.node(new.name) in found:
         raise _taken(new.name)
     async with core.engines.private(new.endpoint, new.tls) as engine:
         info = await _info(core, new.name, engine)
