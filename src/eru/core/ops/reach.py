@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from eru.core.app import Core
 from eru.engine.contract import Capability, Engine
-from eru.model.errors import InvalidInput, NotSupported
+from eru.model.errors import InvalidInput, NotFound, NotSupported
 from eru.model.workloads import Workload
+
+ID_CHARS_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ async def reach(core: Core, id: str, need: Capability) -> Reached:
     """Raises InvalidInput, NotFound, and NotSupported when the engine lacks `need`."""
     if not id:
         raise InvalidInput("workload id is empty")
+    if len(id) > ID_CHARS_MAX:
+        raise NotFound(f"workload {id[:64]!r}... does not exist")
     [stored] = await core.workloads([id])
     await core.fleet.node_surely(stored.workload.nodename)
     engine = await core.engine_for(stored.workload.nodename)

@@ -46,7 +46,7 @@ Tell = Callable[[Replaced], None]
 def replace(core: Core, spec: ReplaceSpec) -> AsyncGenerator[Replaced, None]:
     """One result per old workload, in completion order; none for those that the filters leave alone.
 
-    Raises InvalidInput at once; NotFound when an id is unknown.
+    An unknown id is a result, too. Raises InvalidInput at once.
     """
     core.check_accepting()
     check_name("app name", spec.deploy.app)
@@ -56,7 +56,6 @@ def replace(core: Core, spec: ReplaceSpec) -> AsyncGenerator[Replaced, None]:
 
 async def _replace(core: Core, spec: ReplaceSpec, tell: Tell) -> None:
     ids = list(dict.fromkeys(spec.ids)) or await _ids_of(core, spec.deploy)
-    await core.workloads(ids)
     gate = asyncio.Semaphore(_PARALLEL_MAX)
 
     async def one(op: Operation, sequence: int, id: str) -> None:

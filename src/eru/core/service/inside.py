@@ -80,7 +80,7 @@ def routes(core: Core) -> list[Route]:
     ) -> AsyncGenerator[pb.AttachWorkloadMessage, None]:
         first = await first_of(requests)
         request = execute.ExecRequest(
-            id=workload_id(first.workload_id),
+            id=first.workload_id,  # a wrong one is told as output, like every other failure
             commands=command_words(first.commands),
             env=checked_list("envs", first.envs),
             dir=checked_text("workdir", first.workdir),
@@ -92,7 +92,7 @@ def routes(core: Core) -> list[Route]:
 
     def log(request: pb.LogStreamOptions, call: Call) -> AsyncGenerator[pb.LogStreamMessage, None]:
         wanted = logs.LogRequest(tail=request.tail, since=request.since, until=request.until, follow=request.follow)
-        return mapped(logs.log_stream(core, workload_id(request.id), wanted), line_message)
+        return mapped(logs.log_stream(core, request.id, wanted), line_message)
 
     def ordered(request: v1.LogsRequest, call: Call) -> AsyncGenerator[v1.LogLine, None]:
         wanted = logs.LogRequest(tail=request.tail, since=request.since, until=request.until, follow=request.follow)
