@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.user_cluster import Cluster, until
 
 COUNT = 20
