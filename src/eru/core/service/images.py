@@ -36,7 +36,7 @@ def cached_message(result: images.Cached) -> pb.CacheImageMessage:
 
 
 def removed_message(result: images.Removed) -> pb.RemoveImageMessage:
-    said = [result.error] if result.error else result.items
+    said = [result.error] if result.error else [f"Clean: {item}" for item in result.items]
     return pb.RemoveImageMessage(image=result.image, success=not result.error, messages=said)
 
 
@@ -50,6 +50,8 @@ def routes(core: Core, settings: BuildSettings) -> list[Route]:
         return mapped(build_image(core, settings, build_spec(request)), progress_message)
 
     async def cache(request: pb.CacheImageOptions, call: Call) -> AsyncGenerator[pb.CacheImageMessage, None]:
+        if not request.podname and not request.nodenames:
+            raise InvalidInput("pod name is empty: say which pod's or which nodes are to get the images")
         wanted = checked_list("images", request.images)
         if not wanted:
             return  # as published: nothing to do is fine
