@@ -1,25 +1,38 @@
-"""The published gauges of nodes as statsd datagrams, for sites that collect those."""
+"""The published gauges of nodes as statsd datagrams, for sites that collect those.
+
+All nodes are told every `every_s`; a node that was added or changed is told
+within a second. Nothing waits for the receiver: what the system does not take
+at once is dropped and counted.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
+from prometheus_client import Counter
 
 from eru.core.app import Core
+from eru.core.view import NodeView
 from eru.model.errors import InvalidInput
 
 _log = structlog.get_logger(__name__)
 
 EVERY_S = 10.0
+LOOK_S = 1.0  # how soon a changed node is told
+RESOLVE_S = 5.0  # the name of the receiver must be found within this time
 DATAGRAM_BYTES_MAX = 1400  # fits an Ethernet frame
+BUFFER_BYTES_MAX = 1 << 20  # waiting for the system; more is dropped
+BURST_DATAGRAMS = 50  # sent before others get their turn
 
 
-def lines(core: Core, deployed: int) -> Iterator[str]:
-    """One line per gauge, and the number of instances made since the last time as a counter."""
-    for found in core.fleet.view.nodes():
+def lines(core: Core, nodes: Iterable[NodeView], deployed: int) -> Iterator[str]:
+    """The number of instances made since the last time as a counter, then one line per gauge."""
+    if deployed:
+        yield f"core.{platform.node().replace('.', '-')}.deploy.count:{deployed}|c"
+    for found in nodes:
         if found.node is None:
             continue
         yield f"pod.node.{found.name.replace('.', '_')}.up:{int(found.up)}|g"
@@ -29,8 +42,6 @@ def lines(core: Core, deployed: int) -> Iterator[str]:
             )
             for gauge in gauges:
                 yield f"{gauge.key}:{gauge.value:g}|g"
-    if deployed:
-        yield f"core.{platform.node().replace('.', '-')}.deploy.count:{deployed}|c"
 
 
 def packed(texts: Iterable[str]) -> Iterator[bytes]:
@@ -46,23 +57,65 @@ def packed(texts: Iterable[str]) -> Iterator[bytes]:
         yield datagram
 
 
-async def push_gauges(core: Core, address: str, every_s: float = EVERY_S) -> None:
-    """Send for ever; nobody listening is no reason to stop. Raises InvalidInput for a wrong address."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise InvalidInput(f"statsd address {address!r} is not of the form host:port")
-    loop = asyncio.get_running_loop()
-    told = core.deployed
-    while True:
-        await core.world.clock.sleep(core.world.jitter(every_s))
+class Pusher:
+    """Sends for ever; nobody listening is no reason to stop. Raises InvalidInput for a wrong address."""
+
+    def __init__(self, core: Core, address: str, every_s: float = EVERY_S) -> None:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise InvalidInput(f"statsd address {address!r} is not of the form host:port")
+        self._core = core
+        self._address = address
+        self._target = host.strip("[]"), int(port)
+        self._every_s = every_s
+        self._failing = False
+        self.failures = Counter("eru_statsd_failures", "Pushes to statsd that did not go out whole.", registry=None)
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        core, clock = self._core, self._core.world.clock
+        due = clock.monotonic() + core.world.jitter(self._every_s)
+        seen, told = core.fleet.revision, core.deployed
+        while True:
+            await clock.sleep(min(LOOK_S, self._every_s))
+            view, revision = core.fleet.view, core.fleet.revision
+            everybody = clock.monotonic() >= due
+            if everybody:
+                due = clock.monotonic() + self._every_s
+                nodes = list(view.nodes())
+            elif self._failing:
+                continue  # not before its next turn
+            else:
+                nodes = [found for found in view.nodes() if view.changed_at[found.row] > seen]
+            made = core.deployed - told
+            if (nodes or made) and await self._push(nodes, made):
+                seen, told = revision, told + made
+
+    async def _push(self, nodes: Sequence[NodeView], made: int) -> bool:
+        loop = asyncio.get_running_loop()
         try:
-            transport, _protocol = await loop.create_datagram_endpoint(
-                asyncio.DatagramProtocol, remote_addr=(host, int(port))
-            )
-        except OSError as error:
-            _log.warning("statsd cannot be reached", address=address, error=str(error))
-            continue
-        made, told = core.deployed - told, core.deployed
-        for datagram in packed(lines(core, made)):
-            transport.sendto(datagram)
-        transport.close()
+            async with asyncio.timeout(RESOLVE_S):
+                transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=self._target)
+        except (OSError, TimeoutError) as error:
+            self._failed(str(error) or f"{self._target[0]} was not resolved within {RESOLVE_S:g} s")
+            return False
+        try:
+            for number, datagram in enumerate(packed(lines(self._core, nodes, made))):
+                if transport.get_write_buffer_size() > BUFFER_BYTES_MAX:  # type: ignore[attr-defined]  # every loop has it
+                    self._failed("the system does not take datagrams fast enough")
+                    return True
+                transport.sendto(datagram)
+                if number % BURST_DATAGRAMS == BURST_DATAGRAMS - 1:
+                    await self._core.world.clock.sleep(0)
+        finally:
+            transport.close()
+        if self._failing:
+            self._failing = False
+            _log.info("statsd is reached again", address=self._address)
+        return True
+
+    def _failed(self, why: str) -> None:
+        self.failures.inc()
+        if not self._failing:
+            self._failing = True
+            _log.warning("statsd cannot be reached", address=self._address, error=why)

@@ -90,7 +90,7 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
     from eru.core.metered import CallTimes
     from eru.core.metrics import CoreMetrics
     from eru.core.service import serve, shut_down
-    from eru.core.statsd import push_gauges
+    from eru.core.statsd import Pusher
     from eru.lib.memory import settle_memory
     from eru.lib.world import real_world
     from eru.resource.registry import builtin_kinds
@@ -120,7 +120,9 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
         await core.start()
         settle_memory()
         if settings.statsd:
-            core.tasks.start("statsd", push_gauges(core, settings.statsd))
+            pusher = Pusher(core, settings.statsd)
+            metrics.registry.register(pusher.failures)
+            core.tasks.start("statsd", pusher.run())
         if settings.profile:
             await stack.enter_async_context(parts.admin(settings.profile, core, metrics, server))
         _log.info("core serves", version=__version__, address=settings.bind, store=settings.store, pid=os.getpid())

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from eru.core.metered import CallTimes
-from eru.core.statsd import push_gauges
+from eru.core.statsd import Pusher
 from eru.engine.contract import Capability, CreateSpec
 from eru.engine.fake import FakeCluster
 from eru.engine.open import engine_factories
@@ -83,7 +83,7 @@ async def test_statsd(cluster: Any) -> None:
     loop = asyncio.get_running_loop()
     transport, receiver = await loop.create_datagram_endpoint(Receiver, local_addr=("127.0.0.1", 0))
     address = f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
-    pushing = asyncio.create_task(push_gauges(cluster.core, address, every_s=0.05))
+    pushing = asyncio.create_task(Pusher(cluster.core, address, every_s=0.05).run())
     await cluster.deploy(3)
     text = b""
     async with asyncio.timeout(5):
@@ -99,4 +99,4 @@ async def test_statsd(cluster: Any) -> None:
 
 async def test_a_wrong_statsd_address(cluster: Any) -> None:
     with pytest.raises(InvalidInput, match="nonsense"):
-        await push_gauges(cluster.core, "nonsense")
+        Pusher(cluster.core, "nonsense")
