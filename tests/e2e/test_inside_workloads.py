@@ -69,6 +69,16 @@ async def test_exec_keeps_twenty_thousand_lines_and_a_long_one(core: Core) -> No
     assert len(outputs) == 20002
 
 
+async def test_piped_input_comes_back_unchanged(core: Core) -> None:
+    [id] = await run(core, SERVICE)
+    data = b"\x1d\x80\x03\x04\r\n" + bytes(range(256)) * 4000
+    pieces = [data[:1], data[1:2], *(data[at : at + 30_000] for at in range(2, len(data), 30_000))]
+    request = ExecRequest(id=id, commands=["cat"], interactive=True, tty=False)
+    outputs = [output async for output in execute(core, request, messages(*pieces))]
+    assert b"".join(output.data for output in outputs[:-1]) == data
+    assert outputs[-1].exit_code == 0
+
+
 async def test_interactive_exec_reads_input_size_and_end(core: Core) -> None:
     [id] = await run(core, SERVICE)
     size = b"\x80" + json.dumps({"Row": 41, "Col": 121}).encode()

@@ -59,7 +59,9 @@ async def exec_(
                 yield pb.ExecuteWorkloadOptions(repl_cmd=frame)
 
     with terminal.raw() if interactive else nullcontext():
-        return await attach.follow(session, session.both(rpc.ExecuteWorkload, requests()), workloads=1)
+        return await attach.follow(
+            session, session.both(rpc.ExecuteWorkload, requests(), tty=tty or terminal.is_terminal()), workloads=1
+        )
 
 
 async def _pick(session: Session, word: str) -> str:

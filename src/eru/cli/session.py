@@ -85,10 +85,12 @@ class Session:
             async for answer in self._counted(method, answers):
                 yield answer
 
-    async def both(self, method: StreamStream[Req, Resp], requests: AsyncIterable[Req]) -> AsyncGenerator[Resp, None]:
+    async def both(
+        self, method: StreamStream[Req, Resp], requests: AsyncIterable[Req], *, tty: bool = True
+    ) -> AsyncGenerator[Resp, None]:
         """Sends and receives at the same time; raises RemoteError."""
         core = await self.core()
-        async with aclosing(core.both(method, requests)) as answers:
+        async with aclosing(core.both(method, requests, tty=tty)) as answers:
             async for answer in self._counted(method, answers):
                 yield answer
 

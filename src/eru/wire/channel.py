@@ -32,7 +32,7 @@ from eru.model.errors import CoreUnreachable, InvalidInput, RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import limits, methods
 from eru.wire.diagnosis import why_unreachable
-from eru.wire.failures import NotBegun, remote_error
+from eru.wire.failures import METADATA_TTY, NotBegun, remote_error
 from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
 
 Req = TypeVar("Req", bound=Message)
@@ -277,11 +277,20 @@ class CoreClient:
             await self._world.clock.sleep(self._world.jitter(RETRY_PAUSE_S))
 
     async def both(
-        self, method: StreamStream[Req, Resp], requests: AsyncIterable[Req], *, timeout_s: float | None = None
+        self,
+        method: StreamStream[Req, Resp],
+        requests: AsyncIterable[Req],
+        *,
+        timeout_s: float | None = None,
+        tty: bool = True,
     ) -> AsyncGenerator[Resp, None]:
-        """Sends `requests` while it yields the answers; the end of `requests` closes the sending side."""
+        """Sends `requests` while it yields the answers; the end of `requests` closes the sending side.
+
+        `tty` false: interactive commands get plain pipes, where core knows about that.
+        """
         link = await self._pick(method)
-        call = link.call(method)(requests, timeout=timeout_s, metadata=self._metadata)
+        metadata = self._metadata if tty else (*(self._metadata or ()), (METADATA_TTY, "0"))
+        call = link.call(method)(requests, timeout=timeout_s, metadata=metadata)
         endings = _Endings()
         call.add_done_callback(endings.note)
         try:

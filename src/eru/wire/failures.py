@@ -20,6 +20,7 @@ TRAILER_CODE = "eru-code"
 TRAILER_KIND = "eru-kind"
 TRAILER_TRACE = "eru-trace"
 TRAILER_REFUSALS = "eru-refusals-bin"
+METADATA_TTY = "eru-tty"  # sent by clients; "0": standard input is no terminal
 HEADER_BEGUN = "eru-begun"  # sent at once for calls that change something
 _AUTH_PREFIX = "invalid grpc "
 _NEVER_BEGUN = "CANCELLED"  # grpc's whole text for a call that a stopping server never looked at

@@ -28,7 +28,8 @@ class Call:
     """What a handler may know of the call it answers.
 
     `deadline_s`: seconds the client was willing to wait when the call began,
-    None for ever. `started` is on the clock's monotonic scale.
+    None for ever. `started` is on the clock's monotonic scale. `tty`: interactive
+    commands get a terminal, unless the client says that it has none.
     """
 
     method: Method[Any, Any]
@@ -36,6 +37,7 @@ class Call:
     peer: str
     started: float
     deadline_s: float | None
+    tty: bool = True
 
 
 @dataclass(frozen=True, slots=True)

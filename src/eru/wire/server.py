@@ -27,7 +27,7 @@ from eru.lib.world import World
 from eru.model.errors import EruError, Expired, InvalidInput
 from eru.wire import limits, methods
 from eru.wire.auth import BasicAuth
-from eru.wire.failures import HEADER_BEGUN, TRAILER_KIND, TRAILER_TRACE
+from eru.wire.failures import HEADER_BEGUN, METADATA_TTY, TRAILER_KIND, TRAILER_TRACE
 from eru.wire.methods import Method, UnaryStream, UnaryUnary
 from eru.wire.routes import Call, Route
 from eru.wire.status import CANCELLED, INTERNAL, OK, UNAVAILABLE, NotOffered, Status, failure_of
@@ -326,6 +326,7 @@ class RpcServer:
             peer=context.peer(),
             started=self._world.clock.monotonic(),
             deadline_s=left,
+            tty=(METADATA_TTY, "0") not in [(key, value) for key, value in metadata],
         )
 
     async def _one(self, method: Method[Any, Any], route: Route | None, data: bytes, call: Call) -> Any:

@@ -19,13 +19,14 @@ LINE_BYTES_MAX = 1 << 20  # longer lines come in pieces of this size
 
 
 class ExecRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`interactive`: on a terminal, with input."""
+    """`interactive`: with input, and on a terminal unless `tty` is false: then all input is data."""
 
     id: str
     commands: list[str]
     env: list[str] = []
     dir: str = ""
     interactive: bool = False
+    tty: bool = True
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,13 +72,13 @@ async def _run(core: Core, request: ExecRequest, inputs: AsyncIterator[bytes]) -
         request.commands,
         env=request.env,
         dir=request.dir,
-        tty=request.interactive,
+        tty=request.interactive and request.tty,
         stdin=request.interactive,
     )
     try:
         async with task_owner("execute") as tasks:
             if request.interactive:
-                tasks.start("input", feed(session, inputs))
+                tasks.start("input", feed(session, inputs, plain=not request.tty))
             chunks = session.__aiter__()
             async with closing(until_drained(core, chunks if request.interactive else lines(chunks))) as source:
                 async for chunk in source:
@@ -88,12 +89,17 @@ async def _run(core: Core, request: ExecRequest, inputs: AsyncIterator[bytes]) -
         await session.close()
 
 
-async def feed(session: Session, inputs: AsyncIterator[bytes]) -> None:
-    """A client's input messages into a session, with their special first bytes; its end is the input's end."""
+async def feed(session: Session, inputs: AsyncIterator[bytes], *, plain: bool = False) -> None:
+    """A client's input messages into a session; its end is the input's end.
+
+    Unless `plain`, some first bytes are special.
+    """
     async for data in inputs:
         if not data:
             continue
-        if data[0] == WINDOW_PREFIX:
+        if plain:
+            await session.write(data)
+        elif data[0] == WINDOW_PREFIX:
             await _resize(session, data[1:])
         elif data[0] == END_PREFIX:
             break

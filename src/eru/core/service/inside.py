@@ -85,6 +85,7 @@ def routes(core: Core) -> list[Route]:
             env=checked_list("envs", first.envs),
             dir=checked_text("workdir", first.workdir),
             interactive=first.open_stdin,
+            tty=call.tty,
         )
         inputs = (later.repl_cmd async for later in requests)
         async for message in mapped(execute.execute(core, request, inputs), output_message):
