@@ -33,6 +33,7 @@ TEST_TOOLS = {
     "etcd": "etcd-server",
     "docker-registry": "docker-registry",
     "rsyslogd": "rsyslog",
+    "prometheus": "prometheus",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "iptables": "iptables",
