@@ -34,6 +34,7 @@ from eru.core.view import NodeView
 from eru.core.watchdog import Watchdog
 from eru.engine.contract import Engine
 from eru.engine.pool import EnginePool
+from eru.lib.log import trace_id
 from eru.lib.tasks import TaskOwner
 from eru.lib.world import World
 from eru.model.errors import NotFound, Refused
@@ -46,6 +47,7 @@ from eru.store.keys import Keys
 _log = structlog.get_logger(__name__)
 
 _OP_ID_LENGTH = 16
+_OP_SUFFIX_LENGTH = 8  # after the trace id, which a client may use twice
 _RESTART_PAUSE_S = 1.0
 
 
@@ -140,7 +142,10 @@ class Core:
         leaves behind, for whatever reason, is swept by recovery afterwards.
         """
         identity = await self.session.identity()
-        operation = Operation(id=self.world.hex(_OP_ID_LENGTH), verb=verb, identity=identity)
+        trace = trace_id()
+        id = f"{trace}-{self.world.hex(_OP_SUFFIX_LENGTH)}" if trace else self.world.hex(_OP_ID_LENGTH)
+        operation = Operation(id=id, verb=verb, identity=identity)
+        _log.debug("operation begins", verb=verb, op=id)
         self.active.add(operation.id)
         try:
             yield operation

@@ -15,6 +15,7 @@ from eru.model.workloads import (
     LABEL_ERU,
     LABEL_META,
     LABEL_NODENAME,
+    LABEL_TRACE,
     Hook,
     Meta,
     Workload,
@@ -40,7 +41,7 @@ def check_deploy(spec: DeploySpec, settings: CoreSettings) -> None:
         raise Refused("deploy method not support yet: DUMMY only calculates capacity")
 
 
-def create_spec(spec: DeploySpec, one: Instance, identifier: str) -> CreateSpec:
+def create_spec(spec: DeploySpec, one: Instance, identifier: str, trace: str = "") -> CreateSpec:
     """Everything the engine needs for one instance."""
     entrypoint = spec.entrypoint
     return CreateSpec(
@@ -54,7 +55,7 @@ def create_spec(spec: DeploySpec, one: Instance, identifier: str) -> CreateSpec:
             f"ERU_NODE_NAME={one.nodename}",
             f"ERU_WORKLOAD_SEQ={one.sequence}",
         ],
-        labels=labels_of(spec, one.nodename, identifier),
+        labels=labels_of(spec, one.nodename, identifier, trace),
         dir=entrypoint.dir,
         user=spec.user,
         privileged=entrypoint.privileged,
@@ -74,7 +75,7 @@ def create_spec(spec: DeploySpec, one: Instance, identifier: str) -> CreateSpec:
     )
 
 
-def labels_of(spec: DeploySpec, nodename: str, identifier: str) -> dict[str, str]:
+def labels_of(spec: DeploySpec, nodename: str, identifier: str, trace: str = "") -> dict[str, str]:
     """Eru's own labels; the caller's are applied last."""
     entrypoint = spec.entrypoint
     meta = Meta(publish=entrypoint.publish or None, health_check=entrypoint.health_check)
@@ -83,6 +84,7 @@ def labels_of(spec: DeploySpec, nodename: str, identifier: str) -> dict[str, str
         LABEL_META: meta.encode(),
         LABEL_NODENAME: nodename,
         LABEL_COREID: identifier,
+        **({LABEL_TRACE: trace} if trace else {}),
         **spec.labels,
     }
 

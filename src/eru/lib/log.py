@@ -46,6 +46,11 @@ def configure_logging(level: str = "info", use_json: bool = False, stream: TextI
     )
 
 
+def trace_id() -> str:
+    """The id of the request that is being worked on here, as in its log lines; "" outside of any."""
+    return str(structlog.contextvars.get_contextvars().get("trace", ""))
+
+
 class _Rotating(io.TextIOBase):
     """A text stream over a file that is turned over when it gets too large."""
 

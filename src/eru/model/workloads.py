@@ -13,6 +13,7 @@ LABEL_ERU = "ERU"
 LABEL_META = "ERU_META"
 LABEL_NODENAME = "eru.nodename"
 LABEL_COREID = "eru.coreid"
+LABEL_TRACE = "eru.trace"  # ours: the id of the request that made the workload, as in core's log
 
 
 class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):

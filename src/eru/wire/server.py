@@ -264,6 +264,7 @@ class RpcServer:
         if len(self._running) + self._stalled >= self._settings.calls_max:
             await context.abort(_status(8), f"core is busy with {self._settings.calls_max} calls, which is its limit")
         structlog.contextvars.bind_contextvars(trace=call.trace, rpc=method.name)
+        context.set_trailing_metadata(((TRAILER_TRACE, call.trace),))
         self._running.add(running)
         self._observer.call_started(method.name)
         try:

@@ -11,6 +11,7 @@ from eru.core.hooks import run_hooks
 from eru.core.ledger import Operation
 from eru.core.specs import create_spec, published, start_commands, workload_record
 from eru.engine.contract import Created, CreateSpec, Engine
+from eru.lib.log import trace_id
 from eru.lib.tasks import shielded
 from eru.lib.undo import UndoStack
 from eru.model.deploy import DeploySpec
@@ -49,7 +50,7 @@ class Maker:
     ) -> tuple[Workload, Deployed]:
         """Create, files, start, hooks, inspect; every step's inverse is on `undo`. Raises EngineError."""
         core, spec, settings = self.core, self.spec, self.core.settings
-        wanted = create_spec(spec, one, settings.identifier)
+        wanted = create_spec(spec, one, settings.identifier, trace_id())
         created = await shielded(self._create(engine, wanted, undo, leave))
         for file in spec.files:
             await bounded(engine.send_file(created.id, file), settings.engine_slow_call_s, f"file {file.path}")
