@@ -7,6 +7,8 @@ told but do no harm.
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +31,20 @@ _NOTHING = ("", "~", "null", "Null", "NULL")
 TOP_KEYS = ("appname", "entrypoints", "volumes", "volumes_request", "labels", "dns", "extra_hosts", "stages", "builds")
 ENTRY_KEYS = (*("cmd", "commands", "privileged", "dir", "log", "publish", "healthcheck", "hook", "restart", "sysctls"),)
 LOG_KEYS = ("type", "config")
-HEALTH_KEYS = ("tcp_ports", "http_port", "url", "code")
+HEALTH_KEYS = (
+    *("tcp_ports", "http_port", "url", "code"),
+    *("interval", "timeout", "healthy_threshold", "unhealthy_threshold", "exec"),
+)
+# Keys that travel as labels: only agents that know these labels look at them.
+HEALTH_LABELS = {
+    "interval": "eru.health.interval",
+    "timeout": "eru.health.timeout",
+    "healthy_threshold": "eru.health.healthy_after",
+    "unhealthy_threshold": "eru.health.unhealthy_after",
+    "exec": "eru.health.exec",
+}
+_DURATION = re.compile(r"\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h))+")
+_THRESHOLD = re.compile(r"[1-9]\d{0,3}")
 HOOK_KEYS = ("after_start", "before_stop", "after_resume", "before_suspend", "force")
 
 
@@ -152,7 +167,7 @@ def parse(text: str, entry: str, source: str) -> Spec:
         entrypoint=options,
         volumes=child(top, "volumes").texts(),
         volumes_request=child(top, "volumes_request").texts(),
-        labels=child(top, "labels").pairs(),
+        labels=child(top, "labels").pairs() | _health_labels(child(entries[entry].mapping(), "healthcheck").mapping()),
         dns=child(top, "dns").texts(),
         extra_hosts=child(top, "extra_hosts").texts(),
         warnings=warnings,
@@ -207,6 +222,26 @@ def _entrypoint(pb_: object, name: str, keys: dict[str, View], warnings: list[st
     if not hook.absent:
         options.hook.CopyFrom(_hook(known_keys(hook, HOOK_KEYS, warnings), warnings))
     return options
+
+
+def _health_labels(parts: dict[str, View]) -> dict[str, str]:
+    """The health keys that are no part of the message. Raises Problem."""
+    labels = {}
+    for name, label in HEALTH_LABELS.items():
+        view = child(parts, name)
+        if not (text := view.text()):
+            continue
+        if name in ("interval", "timeout") and not _DURATION.fullmatch(text):
+            raise view.wrong("a duration such as 5s or 1m30s")
+        if name.endswith("_threshold") and not _THRESHOLD.fullmatch(text):
+            raise view.wrong("a whole number from 1 to 9999")
+        if name == "exec":
+            try:
+                shlex.split(text)
+            except ValueError as error:
+                raise usage(f"{view.where}: {view.path} is no command: {error}") from None
+        labels[label] = text
+    return labels
 
 
 def _hook(parts: dict[str, View], warnings: list[str]) -> pb.HookOptions:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eru.agent.workloads import health_plan
 from eru.cli import explain, image_build, spec
 from eru.cli.exits import Exit, Problem
 
@@ -52,6 +53,15 @@ def test_every_key_reaches_the_message_and_text_stays_text():
     assert made.warnings == ["web.yaml:16: entrypoints.web.hook.after_resume is not used, core has no such hook"]
 
 
+def test_health_keys_of_one_workload_travel_as_labels_that_the_agent_reads():
+    keys = "{interval: 5s, timeout: 500ms, healthy_threshold: 2, unhealthy_threshold: 3, exec: test -e '/a b'}"
+    made = spec.parse(f"appname: a\nlabels: {{x: y}}\nentrypoints: {{web: {{healthcheck: {keys}}}}}", "web", "s")
+    assert made.warnings == []
+    plan = health_plan(made.labels, 60.0, 10.0)
+    assert (plan.interval_s, plan.timeout_s, plan.healthy_after, plan.unhealthy_after) == (5.0, 0.5, 2, 3)
+    assert (plan.command, plan.complaint, made.labels["x"]) == (["test", "-e", "/a b"], "", "y")
+
+
 def test_what_is_absent_is_absent_in_the_message():
     entry = spec.parse("appname: a\nentrypoints:\n  web:\n", "web", "s").entrypoint
     assert not entry.HasField("log")
@@ -91,6 +101,9 @@ def test_unknown_keys_are_told_with_a_suggestion():
         ("appname: [a]\nentrypoints: {web: {}}", "s:1: appname must be text, but is a list"),
         ("appname: a\nentrypoints: {web: {privileged: maybe}}", "must be true or false, but is 'maybe'"),
         ("appname: a\nentrypoints: {web: {healthcheck: {code: ok}}}", "must be a whole number, but is 'ok'"),
+        ("appname: a\nentrypoints: {web: {healthcheck: {interval: often}}}", "must be a duration such as 5s"),
+        ("appname: a\nentrypoints: {web: {healthcheck: {healthy_threshold: 0}}}", "a whole number from 1 to 9999"),
+        ("appname: a\nentrypoints: {web: {healthcheck: {exec: 'a \"b'}}}", "is no command"),
         ("appname: a\nappname: b\nentrypoints: {web: {}}", "has the key 'appname' twice"),
         ("appname: a\nentrypoints: {web: {publish: [[1]]}}", "publish[0] must be text, but is a list"),
     ],
