@@ -140,6 +140,11 @@ class Committer:
         self._closed = False
         self.counters = Counters()
 
+    @property
+    def waiting(self) -> int:
+        """Changes that wait to be sent."""
+        return len(self._queue)
+
     def close(self) -> None:
         """Nothing is committed any more; what waits fails."""
         self._closed = True

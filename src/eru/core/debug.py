@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,7 @@ from eru.core.app import Core
 from eru.wire.server import RpcServer
 
 TASKS_MAX = 500  # names listed
+INTENTS_MAX = 500  # listed, by name
 
 
 def dump(core: Core, server: RpcServer | None = None) -> dict[str, Any]:
@@ -30,12 +32,33 @@ def dump(core: Core, server: RpcServer | None = None) -> dict[str, Any]:
             "changes": counters.changes,
             "conflicts": counters.conflicts,
             "unknown": counters.unknown,
+            "waiting": core.committer.waiting,
         },
         "engines": {"unreachable": core.engines.unreachable_nodes()},
         "operations": {"active": sorted(core.active), "background": core.background.names()[:TASKS_MAX]},
+        "intents": _intents(core),
+        "recovery": {"swept": core.recovery.swept},
+        "remap": {"updated": core.remapper.updated, "failed": core.remapper.failed},
         "calls": server.calls() if server is not None else [],
         "tasks": _tasks(),
     }
+
+
+def _intents(core: Core) -> list[dict[str, Any]]:
+    """What is being done with which workload, by which core; nothing of the request."""
+    now = core.world.clock.now()
+    rows = heapq.nsmallest(INTENTS_MAX, core.fleet.view.intents.items())
+    return [
+        {
+            "op": found.intent.op,
+            "verb": found.intent.verb.value,
+            "owner": found.intent.owner,
+            "node": found.intent.nodename,
+            "workload": found.intent.name,
+            "seconds": round(now - found.intent.created_at, 3) if found.intent.created_at else None,
+        }
+        for _, found in rows
+    ]
 
 
 def _tasks() -> dict[str, Any]:

@@ -125,12 +125,16 @@ class _OfCore(Collector):
             ("eru_store_changes", "Changes that took effect.", counters.changes),
             ("eru_store_conflicts", "Transactions that lost a race.", counters.conflicts),
             ("eru_store_unanswered", "Transactions whose answer got lost.", counters.unknown),
+            ("eru_sweeps", "Left-over intents that were settled here.", core.recovery.swept),
+            ("eru_remaps", "Workloads moved to the cores that are free.", core.remapper.updated),
+            ("eru_remap_failures", "Workloads that their engine did not move.", core.remapper.failed),
             ("eru_view_rebuilds", "Times the live view was read anew.", core.fleet.rebuilds),
         ):
             counter = CounterMetricFamily(name, help_text)
             counter.add_metric([], float(value))
             yield counter
         for name, help_text, value in (
+            ("eru_store_queue", "Changes that wait to be sent to the store.", core.committer.waiting),
             ("eru_operations_active", "Operations that write intents right now.", len(core.active)),
             ("eru_background_tasks", "Work that goes on after its call has ended.", len(core.background.names())),
             ("eru_intents", "Intents in the store, of all cores.", len(core.fleet.view.intents)),

@@ -35,6 +35,8 @@ class Remapper:
         self._gate = asyncio.Semaphore(_NODES_PARALLEL_MAX)
         self._wanted: dict[str, set[str] | None] = {}  # node -> ids to look at; None: all
         self._running: set[str] = set()
+        self.updated = 0  # workloads whose cores were changed, for metrics
+        self.failed = 0
 
     def created(self, nodename: str, workloads: Mapping[str, Resources]) -> None:
         """New workloads (id -> grant): the free cores may have become fewer, and do they keep to them?"""
@@ -97,9 +99,11 @@ class Remapper:
                 try:
                     async with asyncio.timeout(core.settings.engine_call_s):
                         await engine.update(id, params)
+                    self.updated += 1
                 except EngineMissing:
                     return
                 except (EngineError, TimeoutError) as error:
+                    self.failed += 1
                     _log.warning("workload not remapped", workload=id, node=nodename, error=str(error))
 
         async with asyncio.TaskGroup() as group:
