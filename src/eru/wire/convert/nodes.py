@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 
 from eru.model.errors import InvalidInput
 from eru.model.names import check_name
@@ -15,6 +16,7 @@ from eru.wire.convert.deploy import checked_map, checked_text
 from eru.wire.convert.text import parse_bags, to_json
 
 TLS_CHARS_MAX = 64 * 1024  # one PEM text
+_OPTIONAL = ("gpu", "storage")
 _BYPASS = {pb.TriOpt.KEEP: None, pb.TriOpt.TRUE: True, pb.TriOpt.FALSE: False}
 
 
@@ -75,10 +77,21 @@ def node_message(node: Node, capacity: Resources, usage: Resources, *, available
         bypass=node.bypass,
         labels=node.labels,
         info=info,
-        resource_capacity=to_json(capacity),
-        resource_usage=to_json(usage),
+        resource_capacity=to_json(_there(capacity, capacity, usage)),
+        resource_usage=to_json(_there(usage, capacity, usage)),
         test=node.test,
     )
+
+
+def _there(records: Resources | None, *both: Resources | None) -> Resources | None:
+    """Without optional kinds of which the node has nothing: published clients divide by their zeros."""
+    if records is None:
+        return None
+    return {kind: record for kind, record in records.items() if kind not in _OPTIONAL or _some(kind, both)}
+
+
+def _some(kind: str, all_of_it: Iterable[Resources | None]) -> bool:
+    return any(any((records or {}).get(kind, {}).values()) for records in all_of_it)
 
 
 def engine_info_text(info: EngineInfo) -> str:
@@ -99,7 +112,12 @@ def resource_message(
     name: str, capacity: Resources | None, usage: Resources | None, diffs: list[str]
 ) -> pb.NodeResource:
     """`None` stands for what could not be read."""
-    return pb.NodeResource(name=name, diffs=diffs, resource_capacity=to_json(capacity), resource_usage=to_json(usage))
+    return pb.NodeResource(
+        name=name,
+        diffs=diffs,
+        resource_capacity=to_json(_there(capacity, capacity, usage)),
+        resource_usage=to_json(_there(usage, capacity, usage)),
+    )
 
 
 def refusal_message(refusal: Refusal) -> v1.Refusal:
