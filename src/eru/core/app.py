@@ -69,7 +69,7 @@ class Core:
         self.engines = engines
         self.kinds = dict(kinds)
         self.settings = settings
-        self.tasks = TaskOwner("core")  # lives as long as the core: watch, lease, sweeps
+        self.tasks = TaskOwner("core", shared=True)  # lives as long as the core: watch, lease, sweeps
         self.background = TaskOwner("operations")  # what goes on after its call has ended
         self.active: set[str] = set()  # operation ids; their intents are nobody else's business
         self.draining = False

@@ -81,7 +81,7 @@ class EnginePool:
         self._handles: dict[tuple[str, str], _Handle] = {}
         self._of_node: dict[str, _Handle] = {}
         self._gate = asyncio.Semaphore(self.settings.openings_parallel_max)
-        self._tasks = TaskOwner("engine pool")
+        self._tasks = TaskOwner("engine pool", shared=True)
         self._pinging = False
 
     async def get(self, nodename: str, endpoint: str, tls: NodeTLS | None = None) -> Engine:

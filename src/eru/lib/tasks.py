@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -19,11 +20,13 @@ class TaskOwner:
     """Long-lived background tasks that end together.
 
     A task that fails is logged with its name and leaves the others running;
-    `close` cancels what is left and waits for it.
+    `close` cancels what is left and waits for it. `shared`: its tasks work for
+    everybody, so their log lines do not carry the trace id of who started them.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, shared: bool = False) -> None:
         self.name = name
+        self._shared = shared
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -32,7 +35,10 @@ class TaskOwner:
         if self._closed:
             work.close()
             raise RuntimeError(f"{self.name} is closed, {name} cannot start")
-        task = asyncio.get_running_loop().create_task(work, name=f"{self.name}:{name}")
+        context = contextvars.copy_context()
+        if self._shared:
+            context.run(structlog.contextvars.clear_contextvars)
+        task = asyncio.get_running_loop().create_task(work, name=f"{self.name}:{name}", context=context)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -123,6 +123,8 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
             pusher = Pusher(core, settings.statsd)
             metrics.registry.register(pusher.failures)
             core.tasks.start("statsd", pusher.run())
+        if settings.sentry_dsn:
+            _log.warning("sentry_dsn is set, but this version reports no errors to Sentry; they are in this log")
         if settings.profile:
             await stack.enter_async_context(parts.admin(settings.profile, core, metrics, server))
         _log.info("core serves", version=__version__, address=settings.bind, store=settings.store, pid=os.getpid())

@@ -73,3 +73,17 @@ async def test_background_work_keeps_the_id() -> None:
     assert await owner.wait_idle(5)
     assert trace_id() == ""
     assert seen == [TRACE, TRACE]
+
+
+async def test_work_for_everybody_has_no_id() -> None:
+    seen: list[str] = []
+
+    async def later() -> None:
+        seen.append(trace_id())
+
+    owner = TaskOwner("test", shared=True)
+    with structlog.contextvars.bound_contextvars(trace=TRACE):
+        owner.start("one", later())
+        assert await owner.wait_idle(5)
+        assert trace_id() == TRACE
+    assert seen == [""]
