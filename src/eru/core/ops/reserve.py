@@ -109,6 +109,8 @@ class Reservation:
             await self.core.fleet.fresh()
             await settled(self.core, planner)
         try:
+            if planner.blocking:
+                await planner.warm(wish)
             return planner.decide(wish)
         except Refused as error:
             if self.placed and self.spec.strategy is Strategy.FILL and not isinstance(error, NoCapacity):
