@@ -31,6 +31,7 @@ INPUTS = ("requirements/runtime.txt", "requirements/dev.txt", "pyproject.toml")
 # command that shows it is there -> Debian package
 TEST_TOOLS = {
     "etcd": "etcd-server",
+    "etcdctl": "etcd-client",
     "docker-registry": "docker-registry",
     "rsyslogd": "rsyslog",
     "prometheus": "prometheus",

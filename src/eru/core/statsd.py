@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import structlog
 from prometheus_client import Counter
@@ -60,7 +61,9 @@ def packed(texts: Iterable[str]) -> Iterator[bytes]:
 class Pusher:
     """Sends for ever; nobody listening is no reason to stop. Raises InvalidInput for a wrong address."""
 
-    def __init__(self, core: Core, address: str, every_s: float = EVERY_S) -> None:
+    def __init__(
+        self, core: Core, address: str, every_s: float = EVERY_S, look_s: float = LOOK_S, log: Any = _log
+    ) -> None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
             raise InvalidInput(f"statsd address {address!r} is not of the form host:port")
@@ -68,6 +71,8 @@ class Pusher:
         self._address = address
         self._target = host.strip("[]"), int(port)
         self._every_s = every_s
+        self._look_s = look_s
+        self._log = log
         self._failing = False
         self.failures = Counter("eru_statsd_failures", "Pushes to statsd that did not go out whole.", registry=None)
 
@@ -77,7 +82,7 @@ class Pusher:
         due = clock.monotonic() + core.world.jitter(self._every_s)
         seen, told = core.fleet.revision, core.deployed
         while True:
-            await clock.sleep(min(LOOK_S, self._every_s))
+            await clock.sleep(min(self._look_s, self._every_s))
             view, revision = core.fleet.view, core.fleet.revision
             everybody = clock.monotonic() >= due
             if everybody:
@@ -111,11 +116,11 @@ class Pusher:
             transport.close()
         if self._failing:
             self._failing = False
-            _log.info("statsd is reached again", address=self._address)
+            self._log.info("statsd is reached again", address=self._address)
         return True
 
     def _failed(self, why: str) -> None:
         self.failures.inc()
         if not self._failing:
             self._failing = True
-            _log.warning("statsd cannot be reached", address=self._address, error=why)
+            self._log.warning("statsd cannot be reached", address=self._address, error=why)

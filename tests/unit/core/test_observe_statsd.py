@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
 import structlog
 
 from eru.core import statsd
@@ -19,11 +18,11 @@ class Receiver(asyncio.DatagramProtocol):
         self.text += data + b"\n"
 
 
-async def test_a_new_node_is_told_before_its_turn(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statsd, "LOOK_S", 0.02)
+async def test_a_new_node_is_told_before_its_turn(lab: Any) -> None:
     loop = asyncio.get_running_loop()
     transport, receiver = await loop.create_datagram_endpoint(Receiver, local_addr=("127.0.0.1", 0))
-    pusher = statsd.Pusher(lab.core, f"127.0.0.1:{transport.get_extra_info('sockname')[1]}", every_s=3600)
+    address = f"127.0.0.1:{transport.get_extra_info('sockname')[1]}"
+    pusher = statsd.Pusher(lab.core, address, every_s=3600, look_s=0.02)
     pushing = asyncio.create_task(pusher.run())
     await lab.add_nodes("new.one")
     await lab.until(lambda: b"pod.node.new_one.up:1|g" in receiver.text)
@@ -32,16 +31,16 @@ async def test_a_new_node_is_told_before_its_turn(lab: Any, monkeypatch: pytest.
     transport.close()
 
 
-async def test_a_name_that_nobody_knows_is_counted_and_logged_once(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_nobody_knows_is_counted_and_logged_once(lab: Any) -> None:
     said: list[str] = []
 
     def keep(logger: object, method: str, event: dict[str, Any]) -> dict[str, Any]:
         said.append(event["event"])
         raise structlog.DropEvent
 
-    monkeypatch.setattr(statsd, "_log", structlog.wrap_logger(structlog.PrintLogger(), processors=[keep]))
+    log = structlog.wrap_logger(structlog.PrintLogger(), processors=[keep])
     await lab.add_nodes("n1")
-    pusher = statsd.Pusher(lab.core, "no-such-host.invalid:8125", every_s=0.01)
+    pusher = statsd.Pusher(lab.core, "no-such-host.invalid:8125", every_s=0.01, log=log)
     pushing = asyncio.create_task(pusher.run())
 
     def failures() -> float:

@@ -6,10 +6,8 @@ import asyncio
 from typing import Any
 
 import grpc
-import pytest
 import structlog
 
-from eru.core import app
 from eru.lib.log import trace_id
 from eru.lib.tasks import TaskOwner
 from eru.model.intents import Intent
@@ -21,22 +19,19 @@ from eru.wire import methods as rpc
 TRACE = "0123456789abcdef"
 
 
-async def test_one_id_all_the_way(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[dict[str, Any]] = []
+async def test_one_id_all_the_way(cluster: Any) -> None:
     intents: set[str] = set()
-    decided = Intent.encode
+    written = await cluster.store.watch(cluster.keys.intents, 1)
 
-    def keep(logger: object, method: str, event: dict[str, Any]) -> dict[str, Any]:
-        lines.append(dict(event))
-        raise structlog.DropEvent
+    seen = asyncio.Event()
 
-    def encode(self: Intent) -> bytes:
-        intents.add(self.op)
-        return decided(self)
+    async def follow() -> None:
+        async for batch in written:
+            intents.update(Intent.decode(event.item.value).op for event in batch.events if event.item.value)
+            if intents:
+                seen.set()
 
-    processors: list[Any] = [structlog.contextvars.merge_contextvars, keep]
-    monkeypatch.setattr(app, "_log", structlog.wrap_logger(structlog.PrintLogger(), processors=processors))
-    monkeypatch.setattr(Intent, "encode", encode)
+    following = asyncio.create_task(follow())
     await cluster.add_pod()
     await cluster.add_node("n1")
     request = pb.DeployOptions(
@@ -54,8 +49,10 @@ async def test_one_id_all_the_way(cluster: Any, monkeypatch: pytest.MonkeyPatch)
     assert [message.error for message in made] == ["", ""]
     found = [Workload.decode(item.value) for item in (await range_all(cluster.store, cluster.keys.workloads))[0]]
     assert [workload.labels[LABEL_TRACE] for workload in found] == [TRACE, TRACE]
-    assert {line["trace"] for line in lines if line["event"] == "operation begins"} == {TRACE}
-    assert intents
+    await written.request_progress()
+    await seen.wait()
+    await written.close()
+    await following
     assert all(op.startswith(f"{TRACE}-") for op in intents)
 
 
