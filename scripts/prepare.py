@@ -52,6 +52,8 @@ def make_venv() -> str:
     if not (VENV / "bin" / "pip").exists():
         _create_venv()
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--no-input"]
+    if STAMP.exists():
+        pip.append("--quiet")  # only what changed is of interest
     _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(HERE / "requirements" / "dev.txt")])
     _run([*pip, "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(HERE)])
     _compile(python)

@@ -130,7 +130,8 @@ class _Link:
     async def ready(self, timeout_s: float) -> bool:
         """Whether the core can be talked to, after one attempt to connect if need be."""
         state = self.channel.get_state(try_to_connect=True)
-        attempted = False
+        # Out of IDLE the attempt begins now, and may have failed before anybody saw it CONNECTING.
+        attempted = state is grpc.ChannelConnectivity.IDLE
         try:
             async with asyncio.timeout(timeout_s):
                 while state is not grpc.ChannelConnectivity.READY:

@@ -22,7 +22,7 @@ def test_help_loads_nothing_heavy(entry: str, words: list[str]):
         "import sys\nfrom eru import __main__\n"
         f"sys.argv = ['eru', *{words!r}]\n"
         f"try:\n    __main__.{entry}()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if sys.modules.get(name) is not None])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
