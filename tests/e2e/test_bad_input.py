@@ -111,7 +111,7 @@ def test_a_user_without_the_docker_group(blank: Cluster, tmp_path: Path) -> None
     environ = {**os.environ, "ERU_STATE": str(tmp_path / "nobody"), "HOME": str(tmp_path), "NO_COLOR": "1"}
     command = [*ERU, "up", "--bind", blank.bind, "--agent-bind", blank.agent_bind, "--engine", blank.engine]
     code = (
-        "import os, runpy, sys; import eru.cli.app, eru.roots.up, eru.roots.local, eru.cli.talk; "
+        "import os, runpy, sys; import eru.cli.app, eru.roots.up, eru.roots.local, eru.cli.show.talk; "
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); "
         f"sys.argv = {['eru', *command[3:]]!r}; runpy.run_module('eru', run_name='__main__')"
     )

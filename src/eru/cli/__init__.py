@@ -1,1 +1,1 @@
-"""The command line: one file per noun, and how things are printed."""
+"""The command line: a package per noun, and `show`, how things are printed."""

@@ -19,28 +19,28 @@ from eru.cli.lazy import LazyGroup, UnknownWord
 from eru.cli.settings import DEFAULT_ADDRESS, Settings, format_name
 
 _CORE = {
-    "info": ("eru.cli.cores:info", "Version and identity of core"),
-    "watch": ("eru.cli.cores:watch", "Follow the list of running cores"),
+    "info": ("eru.cli.core.group:info", "Version and identity of core"),
+    "watch": ("eru.cli.core.group:watch", "Follow the list of running cores"),
 }
 _NOUNS = {
-    "pod": ("eru.cli.pods:group", "Pods: sets of nodes"),
-    "node": ("eru.cli.nodes:group", "Nodes: machines with an engine"),
-    "workload": ("eru.cli.workloads:group", "Workloads: deploy, list, logs, exec, scale, remove"),
-    "image": ("eru.cli.images:group", "Images on the nodes: build, cache, list, remove"),
-    "network": ("eru.cli.networks:group", "Connect workloads to networks"),
-    "lambda": ("eru.cli.lambdas:lambda_", "Run a command in a new workload and wait for it"),
-    "status": ("eru.cli.status:status", "What runs now, and what changes"),
+    "pod": ("eru.cli.pod.group:group", "Pods: sets of nodes"),
+    "node": ("eru.cli.node.group:group", "Nodes: machines with an engine"),
+    "workload": ("eru.cli.workload.group:group", "Workloads: deploy, list, logs, exec, scale, remove"),
+    "image": ("eru.cli.image.group:group", "Images on the nodes: build, cache, list, remove"),
+    "network": ("eru.cli.network.group:group", "Connect workloads to networks"),
+    "lambda": ("eru.cli.workload.lambda_:lambda_", "Run a command in a new workload and wait for it"),
+    "status": ("eru.cli.cluster.status:status", "What runs now, and what changes"),
 }
 _OURS = {
-    "wait": ("eru.cli.wait:wait", "Wait until workloads are running or healthy"),
-    "doctor": ("eru.cli.doctor:doctor", "Check core, nodes, agents and Docker; each problem with its cure"),
-    "explain": ("eru.cli.explain:explain", "The keys of a spec, and what they mean"),
+    "wait": ("eru.cli.cluster.wait:wait", "Wait until workloads are running or healthy"),
+    "doctor": ("eru.cli.cluster.doctor:doctor", "Check core, nodes, agents and Docker; each problem with its cure"),
+    "explain": ("eru.cli.spec.explain:explain", "The keys of a spec, and what they mean"),
     "completion": ("eru.cli.completion:completion", "Completion of commands and names for bash, zsh, fish"),
 }
 _PROCESSES = {
     "up": ("eru.roots.local:up", "Start core and agent on this machine"),
     "down": ("eru.roots.local:down", "Stop them and remove what they made"),
-    "core": ("eru.cli.cores:group", "Run a core here; or ask about the one that runs"),
+    "core": ("eru.cli.core.group:group", "Run a core here; or ask about the one that runs"),
     "agent": ("eru.roots.agent:command", "Run the agent of this node"),
 }
 INTERRUPTED = 130
@@ -135,7 +135,7 @@ def root() -> LazyGroup:
 
 def published_root() -> LazyGroup:
     """`eru-cli`: a drop-in for the published program."""
-    core = ("eru.cli.cores:client_group", "Information about core")
+    core = ("eru.cli.core.group:client_group", "Information about core")
     return _root("eru-cli", {"core": core, **_NOUNS, **_OURS}, _CLI_EXAMPLES, published=True)
 
 
@@ -212,7 +212,7 @@ def _usage_problem(error: click.ClickException) -> Any:
 
 
 def _tell(problem: Any) -> int:
-    from eru.cli.talk import Talk
+    from eru.cli.show.talk import Talk
 
     sys.stdout.flush()
     Talk().problem(problem)

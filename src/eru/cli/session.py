@@ -12,10 +12,10 @@ from typing import Any, Self, TypeVar
 import structlog
 from google.protobuf.message import Message
 
-from eru.cli import document
 from eru.cli.exits import usage
 from eru.cli.settings import Settings
-from eru.cli.talk import Talk
+from eru.cli.show import document
+from eru.cli.show.talk import Talk
 from eru.lib.world import World, real_world
 from eru.model.errors import CoreUnreachable, RemoteError
 from eru.wire.channel import ClientTLS, CoreClient, connect

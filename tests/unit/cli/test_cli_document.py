@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from eru.cli.document import as_data, expanded, to_json, to_yaml
+from eru.cli.show.document import as_data, expanded, to_json, to_yaml
 from eru.wire import core_pb2 as pb
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from eru.cli import bags, files, parse
+from eru.cli import parse
 from eru.cli.exits import Exit, Problem
-from eru.cli.resources import ShareFilter, by_number, lines, node_lines, shares, totals
+from eru.cli.show.resources import ShareFilter, by_number, lines, node_lines, shares, totals
+from eru.cli.spec import bags, files
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from eru.agent.workloads import health_plan
-from eru.cli import explain, image_build, spec
 from eru.cli.exits import Exit, Problem
+from eru.cli.image import build as image_build
+from eru.cli.spec import explain
+from eru.cli.spec import read as spec
 
 FULL = """\
 appname: shop

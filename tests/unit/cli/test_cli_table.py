@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from eru.cli.table import render, render_merged, width
+from eru.cli.show.table import render, render_merged, width
 
 
 def test_records_are_zipped_and_separated():

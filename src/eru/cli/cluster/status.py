@@ -1,0 +1,164 @@
+"""`eru status`: what runs now, and what changes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+
+import click
+
+from eru.cli import names
+from eru.cli.exits import Exit, Problem
+from eru.cli.lazy import verb
+from eru.cli.parse import pairs
+from eru.cli.resolve import short
+from eru.cli.session import Session
+from eru.cli.show.document import as_data
+from eru.cli.show.table import render
+from eru.cli.show.tables import addresses
+from eru.cli.workload.health import state_of
+from eru.lib.retry import Backoff
+from eru.lib.tasks import task_owner
+from eru.model.errors import CoreUnreachable
+from eru.wire import core_pb2 as pb
+from eru.wire import methods as rpc
+
+Wanted = Callable[[pb.Workload], bool]
+
+RECONNECT_S = 60.0  # how long a core that went away is waited for
+EVENTS_KEPT_MAX = 10_000  # events that may come in while the first table is made
+
+
+@verb("status", examples="eru status\neru status shop --entry web\neru status --once\neru -o jsonl status")
+@click.argument("app", required=False, default="", shell_complete=names.apps)
+@click.option("--entry", default="", shell_complete=names.entrypoints, help="Only this entrypoint.")
+@click.option("--node", default="", shell_complete=names.nodes, help="Only on this node.")
+@click.option("--label", multiple=True, metavar="KEY=VALUE", help="Only with this label; can be repeated.")
+@click.option("--once", is_flag=True, help="Do not follow the changes.")
+async def status(session: Session, app: str, entry: str, node: str, label: tuple[str, ...], once: bool) -> int:
+    """What runs now, then every change as it happens. Ctrl-C ends it."""
+    labels = pairs("--label", label)
+    filtered = bool(app or entry or node or label)
+
+    def wanted(workload: pb.Workload) -> bool:
+        parts = [*workload.name.rsplit("_", 2), ""]
+        return app in ("", parts[0]) and entry in ("", parts[1]) and node in ("", workload.nodename)
+
+    view = View(session, app, labels, wanted, filtered)
+    if once:
+        await view.now()
+        return Exit.OK
+    backoff = Backoff(session.world, first_s=0.2, most_s=2.0)
+    clock, lost_at = session.world.clock, 0.0
+    while True:
+        try:
+            await view.follow()
+        except CoreUnreachable:
+            if not view.shown:
+                raise
+        if view.fresh:
+            backoff.reset()
+            lost_at, view.fresh = clock.monotonic(), False
+        if clock.monotonic() - lost_at > RECONNECT_S:
+            raise Problem(f"core did not come back within {RECONNECT_S:g}s", hint="eru doctor")
+        if not backoff.tries:
+            session.talk.warn("core went away, waiting for it")
+        await backoff.wait()
+
+
+class View:
+    """What is shown: a table, then the changes to it; after a break, everything anew."""
+
+    def __init__(self, session: Session, app: str, labels: dict[str, str], wanted: Wanted, filtered: bool) -> None:
+        self.session = session
+        self.app = app
+        self.labels = labels
+        self.wanted = wanted
+        self.filtered = filtered
+        self.known: dict[str, str] = {}  # id -> name
+        self.shown = False  # ever
+        self.fresh = False  # since the last break
+
+    async def now(self) -> None:
+        """The table."""
+        self.known = await _now(self.session, self.app, self.labels, self.wanted)
+        self.shown = self.fresh = True
+
+    async def follow(self) -> None:
+        """The table, and changes until core ends the stream. Raises RemoteError."""
+        asked = pb.WorkloadStatusStreamOptions(appname=self.app, labels=self.labels)
+        events: asyncio.Queue[pb.WorkloadStatusStreamMessage] = asyncio.Queue(EVENTS_KEPT_MAX)
+
+        async def read() -> None:
+            async with aclosing(self.session.stream(rpc.WorkloadStatusStream, asked)) as stream:
+                async for event in stream:
+                    await events.put(event)
+
+        async with task_owner("status") as owner:
+            # the stream is opened before the list is made: what changes in between is seen twice, not missed
+            reading = owner.start("read", read())
+            await self.now()
+            self.session.talk.say("following changes, Ctrl-C ends it")
+            while True:
+                taking = owner.start("next", events.get())
+                await asyncio.wait({reading, taking}, return_when=asyncio.FIRST_COMPLETED)
+                if taking.done():
+                    self._take(taking.result())
+                elif reading.done():
+                    reading.result()
+                    return
+
+    def _take(self, event: pb.WorkloadStatusStreamMessage) -> None:
+        # what is gone cannot be looked at: with a filter it is told if it was seen before
+        if self.wanted(event.workload) if event.HasField("workload") else not self.filtered or event.id in self.known:
+            _tell(self.session, event, self.known)
+
+
+async def _now(session: Session, app: str, labels: dict[str, str], wanted: Wanted) -> dict[str, str]:
+    """Show what is there; id -> name of it."""
+    options = pb.ListWorkloadsOptions(appname=app, labels=labels)
+    found = sorted(
+        (each for each in await session.collect(rpc.ListWorkloads, options) if wanted(each)),
+        key=lambda each: (each.name, each.id),
+    )
+    rows = [
+        [
+            [each.name],
+            [short(each.id)],
+            [each.nodename],
+            [state_of(each.status)],
+            [addresses(each.publish, each.status.networks)],
+        ]
+        for each in found
+    ]
+    heads = ["NAME", "ID", "NODE", "STATE", "ADDRESSES"]
+    session.show([as_data(each) for each in found], lambda: render(heads, rows), [each.id for each in found])
+    return {each.id: each.name for each in found}
+
+
+def _tell(session: Session, event: pb.WorkloadStatusStreamMessage, known: dict[str, str]) -> None:
+    if event.HasField("workload"):
+        known[event.id] = event.workload.name
+    if not session.tables:
+        session.document(as_data(event))
+        return
+    stamp = time.strftime("%H:%M:%S", time.localtime(session.world.clock.now()))
+    session.write(f"{stamp} {_words(event, known)}\n")
+
+
+def _words(event: pb.WorkloadStatusStreamMessage, known: dict[str, str]) -> str:
+    name = known.pop(event.id, "") if event.delete else known.get(event.id, "")
+    id_ = f"{name} ({short(event.id)})" if name else short(event.id)
+    if event.error:
+        return f"{id_} removed" if event.delete else f"{id_} error: {event.error}"
+    workload = event.workload
+    label = f"{workload.name} ({short(event.id)}) on {workload.nodename}"
+    if event.delete:
+        return f"{label} expired: no agent reports it any more"
+    if not event.status.running:
+        return f"{label} stopped"
+    if not event.status.healthy:
+        return f"{label} unhealthy"
+    return f"{label} healthy {addresses(workload.publish, event.status.networks)}".rstrip()

@@ -1,0 +1,1 @@
+"""`eru network`."""

@@ -1,0 +1,1 @@
+"""How data and talk are printed: tables, documents, live lines."""

@@ -1,0 +1,1 @@
+"""App specs: read, checked, explained, and what a request is made of."""

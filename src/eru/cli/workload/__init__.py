@@ -1,0 +1,1 @@
+"""`eru workload` and `eru lambda`."""

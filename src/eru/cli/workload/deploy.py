@@ -1,0 +1,258 @@
+"""`eru workload deploy`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from eru.cli import names
+from eru.cli.exits import Exit, Problem, code_of, explain, refusal_lines, usage
+from eru.cli.lazy import verb
+from eru.cli.parse import seconds
+from eru.cli.resolve import short
+from eru.cli.session import Session
+from eru.cli.show.document import as_data
+from eru.cli.show.live import progress
+from eru.cli.show.table import render
+from eru.cli.show.tables import addresses
+from eru.cli.spec.read import load
+from eru.cli.suggest import did_you_mean
+from eru.cli.workload import deploy_options as options
+from eru.cli.workload import plan
+from eru.cli.workload.health import wait_healthy
+from eru.model.errors import RemoteError
+from eru.model.refusals import Reason, Refusal
+from eru.wire import core_pb2 as pb
+from eru.wire import methods as rpc
+from eru.wire import v1_pb2 as v1
+
+UNIMPLEMENTED = 12
+
+
+@dataclass
+class Outcome:
+    """What a deploy did."""
+
+    asked: int
+    done: list[pb.CreateWorkloadMessage] = field(default_factory=list)
+    failed: list[pb.CreateWorkloadMessage] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    networks: dict[str, dict[str, str]] = field(default_factory=dict)  # id -> network -> address
+    refused: str = ""
+    broken: str = ""  # why the answers stopped before the end
+    seconds: float = 0.0
+
+
+@verb(
+    "deploy",
+    examples="""
+eru workload deploy web.yaml --pod prod --entry web --image shop:1.4 --count 3 --wait
+eru workload deploy web.yaml --pod prod --entry web --image shop:1.4 --cpu 0.5 --memory 256M --dry-run
+eru workload deploy https://specs/web.yaml --pod prod --entry web --image shop:1.4 --deploy-strategy FILL
+""",
+)
+@click.argument("spec")
+@options.where
+@click.option("--entry", default="", help="Which entrypoint of the spec.")
+@click.option("--image", default="", help="Which image to run.")
+@click.option("--count", type=int, default=1, show_default=True, help="How many, as the strategy counts.")
+@options.resources
+@options.container
+@click.option("--dry-run", is_flag=True, help="Only tell where the instances would go.")
+@click.option("--if-rev", type=int, default=0, help="Refuse if the plan is no longer the one of this revision.")
+@click.option("--all-or-nothing", is_flag=True, help="Either every instance runs or none is left.")
+@click.option("--auto-replace", is_flag=True, help="Replace the instances that exist; deploy if there are none.")
+@click.option("--wait", is_flag=True, help="Wait until the agents report all instances healthy.")
+@click.option("--timeout", default="120s", show_default=True, help="How long --wait waits.")
+async def deploy(session: Session, spec: str, **values: Any) -> int:
+    """Run instances of an app.
+
+    SPEC is a file, an http(s) address, or - for standard input.
+    """
+    options.require(values, "pod", "entry", "image")
+    options.check(values)
+    limit_s = seconds("--timeout", values["timeout"])
+    if values["auto_replace"] and (values["all_or_nothing"] or values["if_rev"]):
+        raise usage("--auto-replace cannot be combined with --all-or-nothing or --if-rev")
+    parsed = await load(spec, values["entry"])
+    for warning in parsed.warnings:
+        session.talk.warn(warning)
+    request = options.message(session, parsed, values, options.spec_bags(parsed, values))
+    if values["dry_run"]:
+        return await plan.show(session, request)
+    if request.deploy_strategy == pb.DeployOptions.DUMMY:
+        raise usage("--deploy-strategy DUMMY places nothing", hint="it only works with --dry-run")
+    if values["auto_replace"] and await _exists(session, request):
+        from eru.cli.workload.replace import run as run_replace
+
+        inherit = not values["network"]
+        return await run_replace(session, pb.ReplaceOptions(deployOpt=request, networkinherit=inherit), concurrency=1)
+    outcome = await run(session, request, if_revision=values["if_rev"], all_or_nothing=values["all_or_nothing"])
+    return await finish(session, request, outcome, wait_s=limit_s if values["wait"] else 0.0)
+
+
+async def _exists(session: Session, request: pb.DeployOptions) -> bool:
+    asked = pb.ListWorkloadsOptions(appname=request.name, entrypoint=request.entrypoint.name, limit=1)
+    found = await session.collect(rpc.ListWorkloads, asked)
+    if not found:
+        session.talk.warn(f"{request.name}/{request.entrypoint.name} has no instances yet, so it is deployed")
+    return bool(found)
+
+
+async def run(
+    session: Session, request: pb.DeployOptions, *, if_revision: int = 0, all_or_nothing: bool = False
+) -> Outcome:
+    """Send the request and follow the instances; ours first, because it explains more."""
+    ours = v1.DeployRequest(options=request, if_revision=if_revision, all_or_nothing=all_or_nothing)
+    outcome = Outcome(asked=request.count)
+    label = f"{request.name}/{request.entrypoint.name}"
+    started = session.world.clock.monotonic()
+
+    def line(elapsed: float) -> list[str]:
+        failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
+        return [f"deploying {label}: {len(outcome.done)} of {outcome.asked} done{failed} · {elapsed:.1f}s"]
+
+    async with progress(session.talk, session.world, line) as live:
+        try:
+            async for event in _events(session, ours):
+                outcome.refusals += [from_wire(each) for each in event.refusals]
+                if event.HasField("instance"):
+                    live.clear()
+                    outcome.networks[event.instance.id] = dict(event.networks)
+                    _take(session, outcome, event.instance)
+        except RemoteError as error:
+            if not (outcome.done or outcome.failed):
+                raise await explained(session, request, error) from None
+            outcome.broken = str(error)
+    outcome.seconds = session.world.clock.monotonic() - started
+    return outcome
+
+
+async def _events(session: Session, ours: v1.DeployRequest) -> AsyncIterator[v1.DeployEvent]:
+    """What our core tells, or the same from a published one, which cannot do everything."""
+    try:
+        async for event in session.stream(rpc.Deploy, ours):
+            yield event
+        return
+    except RemoteError as error:
+        if error.code != UNIMPLEMENTED:
+            raise
+    if ours.if_revision or ours.all_or_nothing:
+        option = "--if-rev" if ours.if_revision else "--all-or-nothing"
+        raise Problem(
+            f"this core cannot do {option}",
+            why="it is a published core, or an older one; nothing was deployed",
+            hint=f"leave {option} away, or upgrade core",
+        )
+    async for instance in session.stream(rpc.CreateWorkload, ours.options):
+        yield v1.DeployEvent(instance=instance)
+
+
+def _take(session: Session, outcome: Outcome, instance: pb.CreateWorkloadMessage) -> None:
+    talk = session.talk
+    if instance.success:
+        outcome.done.append(instance)
+        where = addresses(instance.publish, outcome.networks[instance.id])
+        talk.good(f"{instance.name} on {instance.nodename}  {where}".rstrip())
+    elif not instance.id and not instance.nodename:
+        outcome.refused = instance.error
+    else:
+        outcome.failed.append(instance)
+        where = f" on {instance.nodename}" if instance.nodename else ""
+        talk.bad(f"{instance.name or 'instance'}{where}: {instance.error}")
+    for text in instance.hook.decode("utf-8", "replace").splitlines():
+        talk.say(f"  hook: {text}")
+
+
+def from_wire(refusal: v1.Refusal) -> Refusal:
+    """Ours from the message; a reason that a newer core invented is told in its own words."""
+    known = {each.value for each in Reason}
+    return Refusal(
+        nodename=refusal.nodename,
+        reason=Reason(refusal.reason) if refusal.reason in known else Reason.LIMIT,
+        dimension=refusal.dimension,
+        wanted=refusal.wanted,
+        free=refusal.free,
+        detail=refusal.detail or ("" if refusal.reason in known else refusal.reason),
+    )
+
+
+async def explained(session: Session, request: pb.DeployOptions, error: RemoteError) -> Problem:
+    """The problem to tell; an unknown pod is named as what it is."""
+    problem = explain(error)
+    if str(error).startswith("core at"):  # it was reached, and then lost
+        problem.hint = f"what was begun is taken back or finished; `eru workload list {request.name}` shows it"
+    if problem.code in (Exit.REFUSED, Exit.NOT_FOUND):
+        return await no_room(session, request, problem)
+    return problem
+
+
+async def no_room(session: Session, request: pb.DeployOptions, problem: Problem) -> Problem:
+    """Why there is no room: a wrong pod or node name, or really no capacity."""
+    pods = await names.known(session, "pod")
+    if pods and request.podname not in pods:
+        hint = did_you_mean(request.podname, pods) or f"the pods are {', '.join(pods[:8])}"
+        return Problem(f"there is no pod {request.podname!r}", hint=hint, code=Exit.NOT_FOUND)
+    nodes = await names.known(session, "node") if request.node_filter.includes else []
+    for node in request.node_filter.includes:
+        if nodes and node not in nodes:
+            return Problem(f"there is no node {node!r}", hint=did_you_mean(node, nodes), code=Exit.NOT_FOUND)
+    if "since revision" in problem.what:
+        problem.hint = "look at a new plan with --dry-run, then give its revision"
+    elif not problem.hint:
+        problem.hint = f"`eru pod resource {request.podname}` shows what is free; ask for less, or add nodes"
+    return problem
+
+
+async def finish(session: Session, request: pb.DeployOptions, outcome: Outcome, *, wait_s: float) -> int:
+    """Print the result, wait for health if asked, and say how it ended."""
+    if outcome.refused and not outcome.done and not outcome.failed:
+        code = code_of("", outcome.refused)
+        problem = Problem(
+            f"{request.name}/{request.entrypoint.name} was not deployed: {outcome.refused}",
+            why=refusal_lines(outcome.refusals),
+            code=code if code != Exit.ERROR else Exit.REFUSED,
+        )
+        raise await no_room(session, request, problem)
+    rows = sorted(outcome.done, key=lambda each: each.name)
+    everything = [*rows, *outcome.failed]
+    session.show(
+        [as_data(each) for each in everything], lambda: _table(rows, outcome.networks), [each.id for each in rows]
+    )
+    total = len(outcome.done) + len(outcome.failed)
+    label = f"{request.name}/{request.entrypoint.name}"
+    session.talk.say(f"deployed {len(outcome.done)} of {total} {label} in {outcome.seconds:.1f}s")
+    code = Exit.OK if not outcome.failed else Exit.PARTLY if outcome.done else Exit.ERROR
+    if outcome.broken:
+        session.talk.bad(f"the rest is not known: {outcome.broken}")
+        session.talk.next(f"eru workload list {request.name}")
+        code = Exit.PARTLY
+    if wait_s and outcome.done:
+        healthy = await wait_healthy(session, {each.id: each.name for each in rows}, wait_s)
+        code = code if healthy else Exit.PARTLY
+    if outcome.done:
+        session.talk.next(f"eru workload logs -f {label}")
+    return code
+
+
+def _table(done: list[pb.CreateWorkloadMessage], networks: Mapping[str, Mapping[str, str]]) -> str:
+    if not done:
+        return ""
+    return render(
+        ["NAME", "ID", "NODE", "ADDRESSES"],
+        [
+            [[each.name], [short(each.id)], [each.nodename], [addresses(each.publish, networks[each.id])]]
+            for each in done
+        ],
+    )
+
+
+def again(session: Session, *changes: tuple[str, str]) -> str:
+    """The command line of this run with some words replaced."""
+    replaced = dict(changes)
+    words = [replaced.get(word, shlex.quote(word)) for word in session.settings.argv]
+    return " ".join([session.settings.program, *words])

@@ -1,0 +1,131 @@
+"""`eru workload list|get`."""
+
+from __future__ import annotations
+
+import click
+
+from eru.cli import names, resolve
+from eru.cli.exits import Exit, Problem, usage
+from eru.cli.lazy import verb
+from eru.cli.parse import pairs
+from eru.cli.session import Session
+from eru.cli.show import tables
+from eru.cli.show.document import as_data
+from eru.cli.show.resources import totals
+from eru.cli.show.table import render
+from eru.cli.suggest import did_you_mean
+from eru.model.errors import RemoteError
+from eru.wire import core_pb2 as pb
+from eru.wire import methods as rpc
+
+
+@verb(
+    "list",
+    examples="""
+eru workload list
+eru workload list shop --entry web --node web1
+eru workload list shop --match-ip 10.0.0.7
+eru workload list shop --statistics
+""",
+)
+@click.argument("app", required=False, default="", shell_complete=names.apps)
+@click.option("--entry", default="", shell_complete=names.entrypoints, help="Only this entrypoint.")
+@click.option("--node", default="", shell_complete=names.nodes, help="Only on this node.")
+@click.option("--label", multiple=True, metavar="KEY=VALUE", help="Only with this label; can be repeated.")
+@click.option("--limit", type=int, default=0, help="At most so many.")
+@click.option("--match-ip", multiple=True, help="Only with this address; can be repeated.")
+@click.option("--skip-ip", multiple=True, help="Only without this address; can be repeated.")
+@click.option("--pod", multiple=True, shell_complete=names.pods, help="Only in this pod; can be repeated.")
+@click.option("--statistics", is_flag=True, help="Only the sums of what they were granted.")
+async def list_(
+    session: Session,
+    app: str,
+    entry: str,
+    node: str,
+    label: tuple[str, ...],
+    limit: int,
+    match_ip: tuple[str, ...],
+    skip_ip: tuple[str, ...],
+    pod: tuple[str, ...],
+    statistics: bool,
+) -> int:
+    """Workloads of one app, or of all, by name."""
+    if limit < 0:
+        raise usage(f"--limit {limit} is below zero")
+    filtered = bool(match_ip or skip_ip or pod or (entry and not app) or (node and not (app and entry)))
+    asked = pb.ListWorkloadsOptions(
+        appname=app,
+        entrypoint=entry if app else "",
+        nodename=node if app and entry else "",
+        labels=pairs("--label", label),
+        limit=0 if filtered or label else limit,
+    )
+    found = [
+        each
+        for each in await session.collect(rpc.ListWorkloads, asked)
+        if (not node or each.nodename == node)
+        and (not pod or each.podname in pod)
+        and (not entry or each.name.rsplit("_", 2)[1:2] == [entry])
+        and addresses_pass(each, match_ip, skip_ip)
+    ]
+    found.sort(key=lambda each: (each.name, each.id))
+    found = found[:limit] if limit else found
+    if statistics:
+        _statistics(session, found)
+        return Exit.OK
+    session.show([as_data(each) for each in found], lambda: tables.workloads(found), [each.id for each in found])
+    if not found and app:
+        await _explain_empty(session, app)
+    return Exit.OK
+
+
+def addresses_pass(workload: pb.Workload, match: tuple[str, ...], skip: tuple[str, ...]) -> bool:
+    """Whether a workload has one of `match` (if any) and none of `skip`, as last reported."""
+    own = {address.partition("/")[0] for address in workload.status.networks.values()}
+    return (not match or bool(own & set(match))) and not own & set(skip)
+
+
+def _statistics(session: Session, found: list[pb.Workload]) -> None:
+    sums = totals([each.resources for each in found])
+    row = [[f"{sums['CPUs']:.6f}"], [str(sums["Memory"])], [str(sums["Storage"])]]
+    whole = {key: int(value) if value == int(value) else value for key, value in sums.items()}
+    session.show(whole, lambda: render(["CPUS", "MEMORY", "STORAGE"], [row]))
+
+
+async def _explain_empty(session: Session, app: str) -> None:
+    """Tell an app that is not there from one whose workloads were filtered out."""
+    apps = await names.known(session, "app")
+    if app in apps:
+        session.talk.say(f"no workload of {app} matches")
+        return
+    hint = did_you_mean(app, apps)
+    session.talk.say(f"no workload of an app {app}{'; ' + hint if hint else ''}")
+
+
+@verb("get", examples="eru workload get 3f2a\neru workload get shop_web_aBcDeF\neru -o json --expand workload get 3f2a")
+@click.argument("ids", nargs=-1, required=True, shell_complete=names.workloads)
+async def get(session: Session, ids: tuple[str, ...]) -> int:
+    """Single workloads, by id, prefix of an id, or name."""
+    wanted = await resolve.ids(session, ids)
+    try:
+        answer = await session.unary(rpc.GetWorkloads, pb.WorkloadIDs(IDs=wanted))
+    except RemoteError as error:
+        raise await absent(session, wanted, error) from None
+    found = list(answer.workloads)
+    session.show(
+        [as_data(each) for each in found] or None, lambda: tables.workloads(found), [each.id for each in found]
+    )
+    return Exit.OK
+
+
+async def absent(session: Session, wanted: list[str], error: RemoteError) -> Problem:
+    """Core answers for all ids or for none; say which one is missing."""
+    from eru.cli.exits import code_of, explain, not_found
+
+    if code_of(error.kind, str(error)) != Exit.NOT_FOUND:
+        return explain(error)
+    known = {each.id for each in await session.collect(rpc.ListWorkloads, pb.ListWorkloadsOptions())}
+    missing = [each for each in wanted if each not in known] or wanted
+    return not_found(
+        f"there is no workload {', '.join(missing)}", why=f"core says: {error}", hint="`eru workload list` shows them"
+    )
