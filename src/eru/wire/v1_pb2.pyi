@@ -154,10 +154,13 @@ class DeployRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     IF_REVISION_FIELD_NUMBER: _builtins.int
     ALL_OR_NOTHING_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     if_revision: _builtins.int
     """Refuse unless the plan is still the one made at this revision; 0: do not ask."""
     all_or_nothing: _builtins.bool
     """Either every instance runs or none is left."""
+    progress: _builtins.bool
+    """Tell each step of each instance while it happens."""
     @_builtins.property
     def options(self) -> _core_pb2.DeployOptions: ...
     def __init__(
@@ -166,10 +169,11 @@ class DeployRequest(_message.Message):
         options: _core_pb2.DeployOptions | None = ...,
         if_revision: _builtins.int = ...,
         all_or_nothing: _builtins.bool = ...,
+        progress: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_or_nothing", b"all_or_nothing", "if_revision", b"if_revision", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_or_nothing", b"all_or_nothing", "if_revision", b"if_revision", "options", b"options", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,6 +206,7 @@ class DeployEvent(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
     NETWORKS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instance(self) -> _core_pb2.CreateWorkloadMessage: ...
     @_builtins.property
@@ -210,16 +215,21 @@ class DeployEvent(_message.Message):
     def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Where the instance can be reached: network name -> address."""
 
+    @_builtins.property
+    def progress(self) -> Global___Event:
+        """One step of one instance; nothing else is set then. Only when asked for."""
+
     def __init__(
         self,
         *,
         instance: _core_pb2.CreateWorkloadMessage | None = ...,
         refusals: _abc.Iterable[Global___Refusal] | None = ...,
         networks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        progress: Global___Event | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "networks", b"networks", "refusals", b"refusals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "networks", b"networks", "progress", b"progress", "refusals", b"refusals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,6 +310,107 @@ class LogLine(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogLine: _TypeAlias = LogLine  # noqa: Y015
+
+@_typing.final
+class EventsRequest(_message.Message):
+    """Everything that is given must match; nothing given: everything."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPNAME_FIELD_NUMBER: _builtins.int
+    ENTRYPOINT_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    NODENAME_FIELD_NUMBER: _builtins.int
+    SINCE_NS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    appname: _builtins.str
+    entrypoint: _builtins.str
+    nodename: _builtins.str
+    since_ns: _builtins.int
+    """Not older than this, nanoseconds since the epoch."""
+    limit: _builtins.int
+    """The newest so many; 0: all that are kept."""
+    follow: _builtins.bool
+    """Go on with what happens from now on."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids or names of workloads."""
+
+    def __init__(
+        self,
+        *,
+        appname: _builtins.str = ...,
+        entrypoint: _builtins.str = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+        nodename: _builtins.str = ...,
+        since_ns: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appname", b"appname", "entrypoint", b"entrypoint", "follow", b"follow", "ids", b"ids", "limit", b"limit", "nodename", b"nodename", "since_ns", b"since_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventsRequest: _TypeAlias = EventsRequest  # noqa: Y015
+
+@_typing.final
+class Event(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_NS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    APPNAME_FIELD_NUMBER: _builtins.int
+    ENTRYPOINT_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NODENAME_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    CORE_FIELD_NUMBER: _builtins.int
+    time_ns: _builtins.int
+    kind: _builtins.str
+    """planned, refused, pulling, pulled, created, started, hook, recorded, healthy,
+    unhealthy, running, down, stopping, stopped, resized, replaced, removed,
+    failed, recovered, released, node-up, node-down.
+    """
+    appname: _builtins.str
+    entrypoint: _builtins.str
+    id: _builtins.str
+    name: _builtins.str
+    nodename: _builtins.str
+    detail: _builtins.str
+    """One sentence for people."""
+    error: _builtins.str
+    """Why, where something failed."""
+    trace_id: _builtins.str
+    core: _builtins.str
+    """Identifier of the core that saw it."""
+    def __init__(
+        self,
+        *,
+        time_ns: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        appname: _builtins.str = ...,
+        entrypoint: _builtins.str = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        nodename: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        error: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
+        core: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appname", b"appname", "core", b"core", "detail", b"detail", "entrypoint", b"entrypoint", "error", b"error", "id", b"id", "kind", b"kind", "name", b"name", "nodename", b"nodename", "time_ns", b"time_ns", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class DebugRequest(_message.Message):

@@ -49,6 +49,11 @@ class EruStub:
                 request_serializer=eru_dot_wire_dot_v1__pb2.LogsRequest.SerializeToString,
                 response_deserializer=eru_dot_wire_dot_v1__pb2.LogLine.FromString,
                 _registered_method=True)
+        self.Events = channel.unary_stream(
+                '/eru.v1.Eru/Events',
+                request_serializer=eru_dot_wire_dot_v1__pb2.EventsRequest.SerializeToString,
+                response_deserializer=eru_dot_wire_dot_v1__pb2.Event.FromString,
+                _registered_method=True)
         self.Debug = channel.unary_unary(
                 '/eru.v1.Eru/Debug',
                 request_serializer=eru_dot_wire_dot_v1__pb2.DebugRequest.SerializeToString,
@@ -80,6 +85,13 @@ class EruServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Events(self, request, context):
+        """What happened to workloads and nodes, oldest first, as this core saw it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Debug(self, request, context):
         """What this core is doing right now.
         """
@@ -104,6 +116,11 @@ def add_EruServicer_to_server(servicer, server):
                     servicer.Logs,
                     request_deserializer=eru_dot_wire_dot_v1__pb2.LogsRequest.FromString,
                     response_serializer=eru_dot_wire_dot_v1__pb2.LogLine.SerializeToString,
+            ),
+            'Events': grpc.unary_stream_rpc_method_handler(
+                    servicer.Events,
+                    request_deserializer=eru_dot_wire_dot_v1__pb2.EventsRequest.FromString,
+                    response_serializer=eru_dot_wire_dot_v1__pb2.Event.SerializeToString,
             ),
             'Debug': grpc.unary_unary_rpc_method_handler(
                     servicer.Debug,
@@ -192,6 +209,33 @@ class Eru:
             '/eru.v1.Eru/Logs',
             eru_dot_wire_dot_v1__pb2.LogsRequest.SerializeToString,
             eru_dot_wire_dot_v1__pb2.LogLine.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Events(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/eru.v1.Eru/Events',
+            eru_dot_wire_dot_v1__pb2.EventsRequest.SerializeToString,
+            eru_dot_wire_dot_v1__pb2.Event.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class EruStub:
     """Deploy, with the demands that the published message has no room for."""
     Logs: _grpc.UnaryStreamMultiCallable[_v1_pb2.LogsRequest, _v1_pb2.LogLine]
     """One ordered stream of the logs of all matching workloads."""
+    Events: _grpc.UnaryStreamMultiCallable[_v1_pb2.EventsRequest, _v1_pb2.Event]
+    """What happened to workloads and nodes, oldest first, as this core saw it."""
     Debug: _grpc.UnaryUnaryMultiCallable[_v1_pb2.DebugRequest, _v1_pb2.DebugReply]
     """What this core is doing right now."""
 
@@ -53,6 +55,8 @@ class EruAsyncStub(EruStub):
     """Deploy, with the demands that the published message has no room for."""
     Logs: _aio.UnaryStreamMultiCallable[_v1_pb2.LogsRequest, _v1_pb2.LogLine]  # type: ignore[assignment]
     """One ordered stream of the logs of all matching workloads."""
+    Events: _aio.UnaryStreamMultiCallable[_v1_pb2.EventsRequest, _v1_pb2.Event]  # type: ignore[assignment]
+    """What happened to workloads and nodes, oldest first, as this core saw it."""
     Debug: _aio.UnaryUnaryMultiCallable[_v1_pb2.DebugRequest, _v1_pb2.DebugReply]  # type: ignore[assignment]
     """What this core is doing right now."""
 
@@ -80,6 +84,14 @@ class EruServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_v1_pb2.LogLine], _abc.AsyncIterator[_v1_pb2.LogLine]]:
         """One ordered stream of the logs of all matching workloads."""
+
+    @_abc_1.abstractmethod
+    def Events(
+        self,
+        request: _v1_pb2.EventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_v1_pb2.Event], _abc.AsyncIterator[_v1_pb2.Event]]:
+        """What happened to workloads and nodes, oldest first, as this core saw it."""
 
     @_abc_1.abstractmethod
     def Debug(
