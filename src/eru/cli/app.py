@@ -95,7 +95,7 @@ def _root(program: str, lazy: dict[str, tuple[str, str]], examples: str, publish
         aliases=_ALIASES,
         examples=examples,
         help="Schedules and runs workloads on many machines.",
-        epilog="Exit codes: 0 done, 1 error, 2 wrong usage, 3 partly done, 4 not found, 5 refused.",
+        epilog="Exit codes: 0 done, 1 failed or only partly done, 2 wrong usage, 4 not found, 5 refused.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         params=_global_options(published),
     )

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 class Exit(enum.IntEnum):
-    """How a command ended. `exec` and `lambda` pass on the remote command's own code instead."""
+    """How a command ended. `exec` and `lambda` pass on the remote command's own code instead.
+
+    Partly done is an error: a script that goes on after it must have looked. How
+    many parts failed is said in words.
+    """
 
     OK = 0
     ERROR = 1
     USAGE = 2
-    PARTLY = 3
+    PARTLY = 1  # the same number as ERROR, by another name where it is meant
     NOT_FOUND = 4
     REFUSED = 5
     INTERRUPTED = 130

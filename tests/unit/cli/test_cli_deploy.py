@@ -81,7 +81,7 @@ def test_default_network_is_host_and_empty_is_none(eru, script, spec):
     ("events", "code"),
     [
         (deployed(GOOD), 0),
-        (deployed(GOOD, BAD), 3),
+        (deployed(GOOD, BAD), 1),
         (deployed(BAD), 1),
         (deployed(pb.CreateWorkloadMessage(error="cannot alloc a plan, not enough nodes capacity")), 5),
         (Fails("pod p has no room", "NoCapacity", 1074), 5),
@@ -114,7 +114,7 @@ def test_a_core_that_is_lost_half_way(eru, script, spec):
 
     script.answers["Deploy"] = answer
     done = eru("workload", "deploy", *DEPLOY, "--count", "2", spec)
-    assert (done.code, "app_web_abcdef" in done.out) == (3, True)
+    assert (done.code, "app_web_abcdef" in done.out) == (1, True)
     assert "the rest is not known" in done.err
 
 
@@ -222,7 +222,7 @@ def test_wait_for_health(eru, script, spec):
     assert "1 of 1 healthy after" in done.err
     script.answers["GetWorkloadsStatus"] = pb.WorkloadsStatus(status=[pb.WorkloadStatus(id=ONE, running=True)])
     done = eru("workload", "deploy", *DEPLOY, "--wait", "--timeout", "0.1", spec)
-    assert done.code == 3
+    assert done.code == 1
     assert "app_web_abcdef is not healthy within 0.1s: it runs, but its health check fails" in done.err
 
 

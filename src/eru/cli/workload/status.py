@@ -29,7 +29,7 @@ async def get_status(session: Session, ids: tuple[str, ...]) -> int:
 @verb("status", examples="eru workload status shop/web\neru workload status 3f2a")
 @click.argument("what", nargs=-1, required=True, shell_complete=names.apps)
 async def status(session: Session, what: tuple[str, ...]) -> int:
-    """Whether workloads run and are healthy: ids, names, an app or app/entry. Exit code 3 if one is not healthy."""
+    """Whether workloads run and are healthy: ids, names, an app or app/entry. Exit code 1 if one is not healthy."""
     found = await resolve.group(session, what)
     return await show(session, [each.id for each in found], judge=True)
 
