@@ -1,6 +1,6 @@
 """Exit codes, and what a user is told when something goes wrong.
 
-The codes are a contract with scripts (docs/cli.md). Every failure that
+The codes are a contract with scripts (docs/cli/README.md). Every failure that
 reaches the user is a `Problem`: what happened, why, and what to do next.
 """
 
