@@ -440,6 +440,20 @@ async def an_image_that_cannot_be_pulled_says_so_in_the_stream(bench: Bench) -> 
 
 
 @_check
+async def figures_grow_while_it_runs_and_are_zero_before(bench: Bench) -> None:
+    async with bench.workload(start=False) as id:
+        before = await bench.engine.figures(id)
+        assert (before.cpu_ns, before.memory) == (0, 0)
+        await bench.engine.start(id)
+        first = await bench.engine.figures(id)
+        second = await bench.engine.figures(id)
+        assert second.time_ns >= first.time_ns > 0
+        assert second.cpu_ns >= first.cpu_ns >= 0
+        assert first.memory > 0
+    await bench.raises(EngineMissing, bench.engine.figures(id))
+
+
+@_check
 async def unknown_raw_calls_are_refused(bench: Bench) -> None:
     async with bench.workload(start=False) as id:
         await bench.raises((EngineError, InvalidInput), bench.engine.raw(id, "no-such-op", b""))

@@ -34,6 +34,7 @@ class Capability(str, enum.Enum):
     BUILD = "image build"
     RAW = "raw calls"
     EVENTS = "events"
+    FIGURES = "figures of use"
 
 
 class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +185,22 @@ class EngineEvent(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
 
 
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one workload uses at `time_ns` (the engine's clock). One that does not run: all zero but the time.
+
+    `cpu_ns`: CPU time since it started. `memory`: bytes that cannot simply be dropped, so without the page
+    cache; `memory_limit` 0: none below the machine's. `received`, `sent`: bytes over its own networks.
+    """
+
+    time_ns: int
+    cpu_ns: int = 0
+    memory: int = 0
+    memory_limit: int = 0
+    processes: int = 0
+    received: int = 0
+    sent: int = 0
+
+
 class Engine(Protocol):
     """A handle on one node's engine. Abilities not in `capabilities` raise NotSupported."""
 
@@ -228,6 +245,9 @@ class Engine(Protocol):
         """Change resources of a live workload; same shape as CreateSpec.params."""
 
     # Looking inside.
+    async def figures(self, id: str) -> Figures:
+        """At once, without waiting for a second look: rates are for the caller to compute."""
+
     def logs(
         self,
         id: str,

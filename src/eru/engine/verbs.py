@@ -33,6 +33,7 @@ COROUTINES = EFFECTS | {
     "ping",
     "inspect",
     "find",
+    "figures",
     "wait",
     "networks",
     "images",

@@ -413,6 +413,94 @@ class Event(_message.Message):
 Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
+class StatsRequest(_message.Message):
+    """Everything that is given must match; nothing given: all workloads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPNAME_FIELD_NUMBER: _builtins.int
+    ENTRYPOINT_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    NODENAME_FIELD_NUMBER: _builtins.int
+    appname: _builtins.str
+    entrypoint: _builtins.str
+    nodename: _builtins.str
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        appname: _builtins.str = ...,
+        entrypoint: _builtins.str = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+        nodename: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appname", b"appname", "entrypoint", b"entrypoint", "ids", b"ids", "nodename", b"nodename"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatsRequest: _TypeAlias = StatsRequest  # noqa: Y015
+
+@_typing.final
+class Stat(_message.Message):
+    """One workload's use; ask twice to know rates. All but names and time is 0 when it does not run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NODENAME_FIELD_NUMBER: _builtins.int
+    TIME_NS_FIELD_NUMBER: _builtins.int
+    CPU_NS_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    MEMORY_LIMIT_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    nodename: _builtins.str
+    time_ns: _builtins.int
+    """Nanoseconds since the epoch, by the engine's clock."""
+    cpu_ns: _builtins.int
+    """CPU time since it started."""
+    memory: _builtins.int
+    """Bytes, without what the kernel could drop at once."""
+    memory_limit: _builtins.int
+    """0: none below the machine's."""
+    processes: _builtins.int
+    received: _builtins.int
+    """Bytes over networks of its own; none on the host's."""
+    sent: _builtins.int
+    error: _builtins.str
+    """Why there are no figures."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        nodename: _builtins.str = ...,
+        time_ns: _builtins.int = ...,
+        cpu_ns: _builtins.int = ...,
+        memory: _builtins.int = ...,
+        memory_limit: _builtins.int = ...,
+        processes: _builtins.int = ...,
+        received: _builtins.int = ...,
+        sent: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_ns", b"cpu_ns", "error", b"error", "id", b"id", "memory", b"memory", "memory_limit", b"memory_limit", "name", b"name", "nodename", b"nodename", "processes", b"processes", "received", b"received", "sent", b"sent", "time_ns", b"time_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stat: _TypeAlias = Stat  # noqa: Y015
+
+@_typing.final
 class DebugRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

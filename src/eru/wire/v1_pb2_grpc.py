@@ -54,6 +54,11 @@ class EruStub:
                 request_serializer=eru_dot_wire_dot_v1__pb2.EventsRequest.SerializeToString,
                 response_deserializer=eru_dot_wire_dot_v1__pb2.Event.FromString,
                 _registered_method=True)
+        self.Stats = channel.unary_stream(
+                '/eru.v1.Eru/Stats',
+                request_serializer=eru_dot_wire_dot_v1__pb2.StatsRequest.SerializeToString,
+                response_deserializer=eru_dot_wire_dot_v1__pb2.Stat.FromString,
+                _registered_method=True)
         self.Debug = channel.unary_unary(
                 '/eru.v1.Eru/Debug',
                 request_serializer=eru_dot_wire_dot_v1__pb2.DebugRequest.SerializeToString,
@@ -92,6 +97,13 @@ class EruServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Stats(self, request, context):
+        """What workloads use at this moment, as their engines measure it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Debug(self, request, context):
         """What this core is doing right now.
         """
@@ -121,6 +133,11 @@ def add_EruServicer_to_server(servicer, server):
                     servicer.Events,
                     request_deserializer=eru_dot_wire_dot_v1__pb2.EventsRequest.FromString,
                     response_serializer=eru_dot_wire_dot_v1__pb2.Event.SerializeToString,
+            ),
+            'Stats': grpc.unary_stream_rpc_method_handler(
+                    servicer.Stats,
+                    request_deserializer=eru_dot_wire_dot_v1__pb2.StatsRequest.FromString,
+                    response_serializer=eru_dot_wire_dot_v1__pb2.Stat.SerializeToString,
             ),
             'Debug': grpc.unary_unary_rpc_method_handler(
                     servicer.Debug,
@@ -236,6 +253,33 @@ class Eru:
             '/eru.v1.Eru/Events',
             eru_dot_wire_dot_v1__pb2.EventsRequest.SerializeToString,
             eru_dot_wire_dot_v1__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/eru.v1.Eru/Stats',
+            eru_dot_wire_dot_v1__pb2.StatsRequest.SerializeToString,
+            eru_dot_wire_dot_v1__pb2.Stat.FromString,
             options,
             channel_credentials,
             insecure,

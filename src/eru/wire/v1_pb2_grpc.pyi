@@ -43,6 +43,8 @@ class EruStub:
     """One ordered stream of the logs of all matching workloads."""
     Events: _grpc.UnaryStreamMultiCallable[_v1_pb2.EventsRequest, _v1_pb2.Event]
     """What happened to workloads and nodes, oldest first, as this core saw it."""
+    Stats: _grpc.UnaryStreamMultiCallable[_v1_pb2.StatsRequest, _v1_pb2.Stat]
+    """What workloads use at this moment, as their engines measure it."""
     Debug: _grpc.UnaryUnaryMultiCallable[_v1_pb2.DebugRequest, _v1_pb2.DebugReply]
     """What this core is doing right now."""
 
@@ -57,6 +59,8 @@ class EruAsyncStub(EruStub):
     """One ordered stream of the logs of all matching workloads."""
     Events: _aio.UnaryStreamMultiCallable[_v1_pb2.EventsRequest, _v1_pb2.Event]  # type: ignore[assignment]
     """What happened to workloads and nodes, oldest first, as this core saw it."""
+    Stats: _aio.UnaryStreamMultiCallable[_v1_pb2.StatsRequest, _v1_pb2.Stat]  # type: ignore[assignment]
+    """What workloads use at this moment, as their engines measure it."""
     Debug: _aio.UnaryUnaryMultiCallable[_v1_pb2.DebugRequest, _v1_pb2.DebugReply]  # type: ignore[assignment]
     """What this core is doing right now."""
 
@@ -92,6 +96,14 @@ class EruServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_v1_pb2.Event], _abc.AsyncIterator[_v1_pb2.Event]]:
         """What happened to workloads and nodes, oldest first, as this core saw it."""
+
+    @_abc_1.abstractmethod
+    def Stats(
+        self,
+        request: _v1_pb2.StatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_v1_pb2.Stat], _abc.AsyncIterator[_v1_pb2.Stat]]:
+        """What workloads use at this moment, as their engines measure it."""
 
     @_abc_1.abstractmethod
     def Debug(

@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from eru.core.app import Core
-from eru.core.ops import workloads
+from eru.core.ops import stats, workloads
 from eru.core.service.parts import mapped
 from eru.model.errors import InvalidInput
+from eru.model.requests import WorkloadFilter
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
+from eru.wire import v1_pb2 as v1
 from eru.wire.convert.deploy import checked_map, workload_id
-from eru.wire.convert.workloads import workload_filter, workload_message
+from eru.wire.convert.workloads import ids, workload_filter, workload_message
 from eru.wire.routes import Call, Route, stream, unary
 
 
 def seen_message(seen: workloads.Seen) -> pb.Workload:
     return workload_message(seen.workload, seen.status)
+
+
+def stat_message(measured: stats.Measured) -> v1.Stat:
+    workload, figures = measured.workload, measured.figures
+    said = v1.Stat(id=workload.id, name=workload.name, nodename=workload.nodename, error=measured.error)
+    if figures is not None:
+        for name in figures.__struct_fields__:
+            setattr(said, name, getattr(figures, name))
+    return said
 
 
 def routes(core: Core) -> list[Route]:
@@ -37,9 +48,14 @@ def routes(core: Core) -> list[Route]:
         found = await workloads.node_workloads(core, request.nodename, labels)
         return pb.Workloads(workloads=[seen_message(seen) for seen in found])
 
+    def measured(request: v1.StatsRequest, call: Call) -> AsyncGenerator[v1.Stat, None]:
+        wanted = WorkloadFilter(appname=request.appname, entrypoint=request.entrypoint, nodename=request.nodename)
+        return mapped(stats.stats(core, wanted, ids(request.ids) if request.ids else []), stat_message)
+
     return [
         unary(rpc.GetWorkload, get),
         unary(rpc.GetWorkloads, get_many),
         stream(rpc.ListWorkloads, all_of_them),
         unary(rpc.ListNodeWorkloads, of_node),
+        stream(rpc.Stats, measured),
     ]

@@ -1,4 +1,4 @@
-"""Looking inside workloads on Docker: logs, attach, exec, files."""
+"""Looking inside workloads on Docker: figures, logs, attach, exec, files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import tarfile
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from eru.engine.contract import Chunk, Session
+from eru.engine.contract import Chunk, Figures, Session
 from eru.engine.docker.calls import Calls
+from eru.engine.docker.figures import figures
 from eru.engine.docker.frames import lines, pieces
 from eru.engine.docker.hijack import hijack
 from eru.engine.docker.session import AttachedSession, ExecSession
@@ -21,7 +22,11 @@ FILE_MODE_MASK = 0o7777
 
 
 class Inside(Calls):
-    """Logs, attach, exec, files."""
+    """Figures, logs, attach, exec, files."""
+
+    async def figures(self, id: str) -> Figures:
+        query = {"stream": "0", "one-shot": "1"}
+        return figures(await self._read(f"/containers/{id}/stats", **query), self._world.clock.now_ns())
 
     async def logs(
         self,

@@ -17,6 +17,7 @@ from eru.engine.contract import (
     Created,
     CreateSpec,
     EngineEvent,
+    Figures,
     ImageInfo,
     Inspection,
     Listed,
@@ -182,6 +183,10 @@ class FakeEngine:
         self.node.settle(max(self._world.clock.now(), deadline if not math.isinf(deadline) else 0.0))
 
     # Looking inside.
+
+    async def figures(self, id: str) -> Figures:
+        now = await self._enter("figures")
+        return self.node.figures(self.node.get(id), now)
 
     async def logs(
         self,
