@@ -19,6 +19,7 @@ from eru.cli.show.talk import Talk
 from eru.lib.world import World, real_world
 from eru.model.errors import CoreUnreachable, RemoteError
 from eru.wire.channel import ClientTLS, CoreClient, connect
+from eru.wire.limits import CONNECT_TIMEOUT_S
 from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
 
 Req = TypeVar("Req", bound=Message)
@@ -50,16 +51,21 @@ class Session:
     async def core(self) -> CoreClient:
         """The connection, opened by the first who asks."""
         if self._core is None:
-            asked = self.settings
-            self._core = await connect(
-                asked.eru,
-                world=self.world,
-                username=asked.username,
-                password=asked.password,
-                tls=_tls(asked),
-                call_timeout_s=LONG_CALL_S,
-            ).__aenter__()
+            self._core = await self.client(self.settings.eru).__aenter__()
         return self._core
+
+    def client(self, address: str, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> CoreClient:
+        """A connection of its own, with our login, to just the core at `address`; the caller closes it."""
+        asked = self.settings
+        return connect(
+            address,
+            world=self.world,
+            username=asked.username,
+            password=asked.password,
+            tls=_tls(asked),
+            connect_timeout_s=connect_timeout_s,
+            call_timeout_s=LONG_CALL_S,
+        )
 
     # -- calls
 
