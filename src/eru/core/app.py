@@ -7,6 +7,7 @@
     await core.fleet.fresh()         before saying that something does not exist or does not fit
     core.store / core.keys           everything that is not in the live view (workloads, statuses)
     await core.workloads(ids)        workload records; NotFound names the first missing one
+    core.events.tell(kind, ...)      what happened, for whoever asks or follows
     core.ledger                      the only writer of usage, workloads, indexes and intents
     await core.engine_for(node)      the node's engine; TLS material is read when needed
     async with core.operation(verb)  an operation's id and registration; leftovers are swept after it
@@ -21,6 +22,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from eru.core.commit import Committer
+from eru.core.events import Events
 from eru.core.fleet import Fleet
 from eru.core.images import Images
 from eru.core.ledger import Ledger, Operation, StoredWorkload
@@ -80,7 +82,8 @@ class Core:
         self.committer = Committer(store, keys, self.fleet, self.tasks, settings)
         self.ledger = Ledger(world, store, keys, self.kinds, self.fleet, self.committer)
         self.planner = Planner(self.fleet.view)
-        self.images = Images(self.background, settings.engine_slow_call_s)
+        self.events = Events(self)
+        self.images = Images(self.background, settings.engine_slow_call_s, self.events)
         self.remapper = Remapper(self)
         self.recovery = Recovery(self)
         self.watchdog = Watchdog(self)
@@ -95,6 +98,7 @@ class Core:
         """Register, read the cluster, begin to follow it. Raises StoreError."""
         await self.session.start()
         await self.fleet.start()
+        self.events.start()
         for name, work in (
             ("session", self.session.keep),
             ("fleet", self.fleet.follow),
@@ -107,7 +111,7 @@ class Core:
     async def drain(self, timeout_s: float) -> bool:
         """End the streams, begin nothing new, wait for what runs; False when `timeout_s` passed first."""
         self.draining = True
-        for hub in (self.fleet.statuses, self.fleet.node_events, self.fleet.core_events):
+        for hub in (self.fleet.statuses, self.fleet.node_events, self.fleet.core_events, self.events.hub):
             hub.close()
         return await self.background.wait_idle(timeout_s)
 

@@ -312,7 +312,7 @@ class Fleet:
 
     async def _missed_statuses(self) -> list[KeyValue]:
         """Statuses written since the view stopped, for readers of the stream."""
-        if not self.statuses or not self.revision:
+        if not self.statuses.followed or not self.revision:
             return []
         missed: list[KeyValue] = []
         after = ""

@@ -153,6 +153,8 @@ class Recovery:
             case Verb.DISSOCIATE:
                 await core.ledger.drop(op, held)
         self.swept += 1
+        why = f"what a lost {intent.verb.value} had left is settled"
+        core.events.tell("recovered", name=intent.name, id=intent.id, node=intent.nodename, detail=why)
         _log.info("left-over intent settled", verb=intent.verb.value, node=intent.nodename, workload=intent.name)
 
     # Verbs.

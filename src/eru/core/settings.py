@@ -37,6 +37,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     deploy_count_max: int = 1_000_000  # instances of one request
     replan_rounds_max: int = 16  # lost races before a deploy gives up
     sweep_parallel_max: int = 64  # left-over intents worked on at a time
+    events_kept_max: int = 20_000  # newest events of this core, in memory
     subscriber_queue_max: int = 10_000  # events waiting for one slow stream before it is cut off
     hook_output_bytes_max: int = 1 << 20  # kept of one hook's output
     copy_file_bytes_max: int = 64 << 20  # one file carried over by replace

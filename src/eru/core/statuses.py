@@ -72,11 +72,21 @@ class Hub(Generic[E]):
     def __init__(self, queue_max: int) -> None:
         self._queue_max = queue_max
         self._subscriptions: set[Subscription[E]] = set()
+        self._listeners: list[Callable[[E], None]] = []
         self._closed = False
 
     def __bool__(self) -> bool:
         """Whether anybody listens."""
+        return bool(self._subscriptions or self._listeners)
+
+    @property
+    def followed(self) -> bool:
+        """Whether any stream reads it."""
         return bool(self._subscriptions)
+
+    def listen(self, hear: Callable[[E], None]) -> None:
+        """Call `hear`, which must be quick, with every event from now on."""
+        self._listeners.append(hear)
 
     @contextmanager
     def subscribe(self, wants: Callable[[E], bool] | None = None) -> Iterator[Subscription[E]]:
@@ -92,6 +102,8 @@ class Hub(Generic[E]):
 
     def publish(self, event: E) -> None:
         """Offer to every reader."""
+        for hear in self._listeners:
+            hear(event)
         for subscription in self._subscriptions:
             subscription.offer(event)
 

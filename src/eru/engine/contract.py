@@ -95,7 +95,8 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine says of one workload. `networks`: network name -> address ("": none there), while running.
 
-    `health_address`: where probes from the node itself reach it. `pid` 0: none.
+    `health_address`: where probes from the node itself reach it. `pid` 0: none. `started_at`, `finished_at`: Unix
+    seconds, 0 for never. `restarts`: how often the engine itself started it again. `error`: why it could not start.
     """
 
     id: str
@@ -111,6 +112,10 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     tty: bool = False
     paused: bool = False
+    finished_at: float = 0.0
+    oom_killed: bool = False
+    restarts: int = 0
+    error: str = ""
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):

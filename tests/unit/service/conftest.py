@@ -76,7 +76,8 @@ async def cluster() -> AsyncIterator[Cluster]:
     world = real_world()
     store, keys, fakes = MemoryStore(world), Keys(), FakeCluster()
     engines = EnginePool(world, engine_factories(fakes=fakes))
-    settings = CoreSettings(address="127.0.0.1:1", death_damping_s=0.2, hold_wait_s=1.0, push_interval_s=0.3)
+    times = {"death_damping_s": 0.2, "hold_wait_s": 1.0, "push_interval_s": 0.3}
+    settings = CoreSettings(address="127.0.0.1:1", events_kept_max=500, **times)
     core = Core(world, store, keys, engines, builtin_kinds(), settings)
     await core.start()
     server = await serve(core, ServerSettings(bind="127.0.0.1:0", drain_s=1.0))

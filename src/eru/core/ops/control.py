@@ -18,6 +18,7 @@ import structlog
 
 from eru.core.app import Core
 from eru.core.calls import to_the_end
+from eru.core.events import Kind, said
 from eru.core.hooks import run_hooks
 from eru.core.results import stream
 from eru.engine.contract import Capability, Engine
@@ -85,6 +86,7 @@ async def _one(core: Core, id: str, verb: ControlVerb, force: bool) -> Controlle
         try:
             await steps.run(verb)
         except EruError as error:
+            steps.failed(verb, error)
             return Controlled(id=id, error=error, hook=steps.output)
         return Controlled(id=id, hook=steps.output)
 
@@ -113,19 +115,28 @@ class Steps:
                 self._check_suspend()
                 await self._hooks(self._hook.before_suspend)
                 await self._call(self._engine.suspend(self._workload.id), "suspend")
+                self._tell("stopped", "suspended")
             case ControlVerb.RESUME:
                 self._check_suspend()
                 await self._call(self._engine.resume(self._workload.id), "resume")
+                self._tell("started", "resumed")
                 await self._hooks(self._hook.after_resume)
+
+    def failed(self, verb: ControlVerb, error: EruError) -> None:
+        """Note that the verb did not succeed."""
+        self._tell("failed", verb.value, error)
 
     async def _start(self) -> None:
         await self._call(self._engine.start(self._workload.id), "start")
+        self._tell("started")
         await self._hooks(self._hook.after_start)
 
     async def _stop(self) -> None:
         await self._hooks(self._hook.before_stop)
         grace_s = 0.0 if self._force else None
+        self._tell("stopping")
         await self._call(self._engine.stop(self._workload.id, grace_s), "stop")
+        self._tell("stopped")
 
     @property
     def _hook(self) -> Hook:
@@ -135,12 +146,17 @@ class Steps:
         must = self._hook.force and not self._force
         output, error = await run_hooks(self._engine, self._workload, commands, self._core.settings, force=must)
         self.output += output
+        if commands:
+            self._tell("hook", said(output), error)
         if error is not None:
             raise error
 
     async def _call(self, call: Coroutine[Any, Any, None], what: str) -> None:
         limit_s = self._core.settings.engine_slow_call_s
         await to_the_end(call, limit_s, f"{what} of workload {self._workload.id}")
+
+    def _tell(self, kind: Kind, detail: str = "", error: EruError | None = None) -> None:
+        self._core.events.about(kind, self._workload, detail, error)
 
     def _check_suspend(self) -> None:
         if Capability.SUSPEND not in self._engine.capabilities:

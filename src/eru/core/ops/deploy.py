@@ -118,6 +118,8 @@ class Deploy:
                 raise cause from None
             await shielded(self._give_back(reservation.placed))
             refusals = cause.refusals if isinstance(cause, NoCapacity) else []
+            events, spec = self.core.events, self.spec
+            events.tell("refused", app=spec.app, entrypoint=spec.entrypoint.name, error=cause)
             self.tell(Deployed(error=cause, refusals=refusals))
         finally:
             await shielded(self._give_back(reservation.placed))
@@ -131,6 +133,7 @@ class Deploy:
         by_node: dict[str, list[Placed]] = {}
         for one in placed:
             by_node.setdefault(one.nodename, []).append(one)
+            self.core.events.tell("planned", name=one.name, node=one.nodename, detail=f"instance {one.sequence}")
         async with asyncio.TaskGroup() as group:
             for nodename, ours in by_node.items():
                 group.create_task(self._act_on(nodename, ours))
@@ -142,7 +145,7 @@ class Deploy:
         try:
             engine = await core.engine_for(nodename)
             if not self.spec.ignore_pull:
-                await core.images.ensure(nodename, engine, self.spec.image)
+                await core.images.ensure(nodename, engine, self.spec.image, self.spec.app, self.spec.entrypoint.name)
         except EruError as error:
             for one in ours:
                 await self._fail(one, error)
@@ -201,6 +204,7 @@ class Deploy:
             raise OutcomeUnknown(f"{one.name} on {one.nodename} runs, but {error}") from error
         undo.forget()
         one.settled = True
+        self.core.events.tell("recorded", name=one.name, id=made.workload.id, node=one.nodename)
         self.recorded.append(made)
         if not self.spec.all_or_nothing:
             self.tell(made.result)
@@ -234,6 +238,7 @@ class Deploy:
     async def _fail(self, one: Placed, error: EruError) -> None:
         self._failed = True
         self._everybody.set()
+        self.core.events.tell("failed", name=one.name, node=one.nodename, error=error)
         await shielded(self._give_back([one]))
         result = Deployed(
             podname=self._podname(one),
@@ -252,6 +257,7 @@ class Deploy:
             one.settled = True
             try:
                 await self.core.ledger.release(self.op, one.reserved.held)
+                self.core.events.tell("released", name=one.name, node=one.nodename)
             except EruError as error:
                 self.op.left_behind = True
                 _log.info("grant is given back later", workload=one.name, error=str(error))

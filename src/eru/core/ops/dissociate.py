@@ -54,5 +54,6 @@ async def _forget(core: Core, op: Operation, id: str) -> None:
             await core.fleet.intent_gone(workload.nodename, workload.name, 1.0)
             await clock.sleep(core.world.jitter(0.02, 0.5))
         else:
+            core.events.about("released", workload, "dissociated: it goes on without being known here")
             core.remapper.removed(workload.nodename, [workload.grant])
             return

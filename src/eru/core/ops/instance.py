@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eru.core.calls import bounded
+from eru.core.events import said
 from eru.core.hooks import run_hooks
 from eru.core.ledger import Operation
 from eru.core.specs import create_spec, published, start_commands, workload_record
@@ -52,9 +53,11 @@ class Maker:
         core, spec, settings = self.core, self.spec, self.core.settings
         wanted = create_spec(spec, one, settings.identifier, trace_id())
         created = await shielded(self._create(engine, wanted, undo, leave))
+        core.events.tell("created", name=one.name, id=created.id, node=one.nodename)
         for file in spec.files:
             await bounded(engine.send_file(created.id, file), settings.engine_slow_call_s, f"file {file.path}")
         await bounded(engine.start(created.id), settings.engine_call_s, f"start of {one.name}")
+        core.events.tell("started", name=one.name, id=created.id, node=one.nodename)
         output = await self._hooks(engine, created.id, wanted)
         seen = await bounded(engine.inspect(created.id), settings.engine_call_s, f"inspect of {one.name}")
         workload = workload_record(spec, one, wanted, seen, created.labels, int(core.world.clock.now()))
@@ -106,6 +109,7 @@ class Maker:
             env=self.spec.env,
         )
         output, failure = await run_hooks(engine, workload, commands, self.core.settings, force=force)
+        self.core.events.tell("hook", name=wanted.name, id=id, detail=said(output), error=failure)
         if failure is not None:
             raise failure
         return output

@@ -265,11 +265,22 @@ async def _set(core: Core, change: NodeChange) -> NodeInfo:
             continue
         if result.succeeded:
             core.fleet.committed(result.revision, writes)
+            if change.bypass is not None:
+                _tell_bypass(core, change.name, change.bypass)
             if change.resources:
                 core.remapper.changed(change.name)
             return seen(core.fleet.node(change.name))
         await backoff.wait()
     raise Conflict(f"node {change.name} changed {ROUNDS_MAX} times while it was to be set; try again")
+
+
+def _tell_bypass(core: Core, name: str, bypass: bool) -> None:
+    if bypass:
+        core.events.tell("node-down", node=name, detail="bypass is on: it is given no new workload, what runs goes on")
+    else:
+        core.events.tell(
+            "node-up", node=name, detail="bypass is off: it is given new workloads, if its heartbeat is there"
+        )
 
 
 async def _changed(core: Core, change: NodeChange) -> tuple[list[Compare], list[Write]]:

@@ -10,6 +10,7 @@ from eru.engine.contract import Capability, Engine
 from eru.lib.tasks import shielded
 from eru.model.errors import Conflict, EngineError, EngineOutcomeUnknown, EruError, InvalidInput, NotSupported
 from eru.model.nodes import Resources
+from eru.model.workloads import Workload
 
 if TYPE_CHECKING:
     from eru.core.app import Core
@@ -49,6 +50,7 @@ async def _realloc(core: Core, op: Operation, id: str, bags: Resources) -> Store
         raise
     await _let_go(core, op, held)
     nodename = after.workload.nodename
+    core.events.about("resized", before, _difference(before, after.workload))
     core.remapper.removed(nodename, [before.grant])
     core.remapper.created(nodename, {id: after.workload.grant})
     return after
@@ -101,3 +103,14 @@ async def _let_go(core: Core, op: Operation, held: Held) -> None:
         await core.ledger.drop(op, held)
     except EruError:
         op.left_behind = True
+
+
+def _difference(before: Workload, after: Workload) -> str:
+    """What the new grant changes, as `cpumem: memory_request 67108864 to 134217728`."""
+    told = []
+    for kind, grant in after.grant.items():
+        old = before.grant.get(kind, {})
+        changes = [f"{what} {old.get(what)} to {value}" for what, value in grant.items() if old.get(what) != value]
+        if changes:
+            told.append(f"{kind}: {', '.join(changes)}")
+    return "; ".join(told)

@@ -55,6 +55,7 @@ async def _remove(core: Core, ids: Sequence[str], force: bool, tell: Callable[[R
                 await shielded(remove_recorded(core, op, id, force=force))
                 tell(Removed(id=id))
             except EruError as error:
+                core.events.tell("failed", id=id, name=core.events.name_of(id), detail="remove", error=error)
                 tell(Removed(id=id, error=error))
 
     async with core.operation("remove") as op, asyncio.TaskGroup() as group:
@@ -107,6 +108,7 @@ async def finish_remove(
     except BaseException:
         op.left_behind = True
         raise
+    core.events.about("removed", workload)
     core.remapper.removed(workload.nodename, [workload.grant])
 
 

@@ -105,6 +105,7 @@ class _Replacement:
                 return None
             return await self._run()
         except EruError as error:
+            self.core.events.tell("failed", id=self.id, detail="replace", error=error)
             return Replaced(remove=Removed(id=self.id, hook=self.output, error=error), error=error)
 
     def _meant(self, old: Workload) -> bool:
@@ -136,7 +137,9 @@ class _Replacement:
                 raise Refused(f"workload {self.id} does not run, so that its networks cannot be inherited")
             self.deploy = msgspec.structs.replace(self.deploy, networks=inherited(seen.networks))
         if not self.deploy.ignore_pull:
-            await core.images.ensure(old.nodename, engine, self.deploy.image)
+            await core.images.ensure(
+                old.nodename, engine, self.deploy.image, self.deploy.app, self.deploy.entrypoint.name
+            )
         elif not self.deploy.image:
             raise InvalidInput("image is empty")
         if self.spec.copy:
@@ -188,11 +191,14 @@ class _Replacement:
         undo.push(f"stop {old.name}", start_again)
         force = old.hook is not None and old.hook.force and not self.deploy.ignore_hook
         commands = hook_commands(old.hook, "before_stop")
+        if commands:
+            self.core.events.about("hook", old, "before stop")
         output, failure = await run_hooks(engine, old, commands, settings, force=force)
         self.output += output
         if failure is not None:
             raise failure
         self.op.identity.check()
+        self.core.events.about("stopping", old, "to be replaced")
         await bounded(engine.stop(old.id), settings.engine_slow_call_s, f"stop of {old.name}")
 
     async def _swap(self, held: Held, stored: StoredWorkload, workload: Workload, undo: UndoStack) -> Held:
@@ -204,6 +210,8 @@ class _Replacement:
             undo.forget()
             raise
         undo.forget()
+        self.core.events.about("recorded", workload, f"in place of {stored.workload.name}")
+        self.core.events.about("replaced", stored.workload, f"by {workload.name}")
         return held
 
     async def _remove_old(self, engine: Engine, held: Held, old: Workload) -> Removed:
@@ -212,6 +220,7 @@ class _Replacement:
             with contextlib.suppress(EngineMissing):
                 await bounded(engine.remove(old.id, force=True), core.settings.engine_slow_call_s, "remove")
             await core.ledger.drop(self.op, held)
+            core.events.about("removed", old)
         except EruError as error:
             self.op.left_behind = True
             return Removed(id=old.id, hook=self.output, error=error)

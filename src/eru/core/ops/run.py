@@ -178,6 +178,7 @@ class _Run:
                 engine = await self._core.engine_for(made.workload.nodename)
                 await self._pass_on(engine, id)
                 code = await engine.wait(id)
+            self._core.events.about("stopped", made.workload, f"ended with exit code {code}")
             await self._say(exited(id, code))
         except TimeoutError:
             await self._say(Failed(id, "Wait workload: it was still running when its time was over"))

@@ -69,6 +69,7 @@ async def set_node_status(core: Core, name: str, ttl_s: int) -> None:
     if ttl_s < 0:
         leases.drop(name)
         result = await core.store.txn([], [Delete(key)])
+        core.events.node_said(name, up=False, detail="reported down: SetNodeStatus with a negative ttl")
         core.fleet.committed(result.revision, [Delete(key)])
         return
     if found.heartbeat and await _renewed(core, leases, name, ttl_s):
@@ -81,6 +82,7 @@ async def set_node_status(core: Core, name: str, ttl_s: int) -> None:
         await core.store.revoke(lease)
         raise NotFound(f"node {name!r} does not exist")
     leases.set(name, lease, ttl_s)
+    core.events.node_said(name, up=True, detail=f"reported up for {ttl_s} s")
 
 
 async def _renewed(core: Core, leases: _Leases, name: str, ttl_s: int) -> bool:

@@ -168,6 +168,10 @@ def inspection(found: Mapping[str, Any], node_ip: str) -> Inspection:
         pid=int(state.get("Pid") or 0),
         tty=bool(config.get("Tty")),
         paused=bool(state.get("Paused")),
+        finished_at=_unix(state.get("FinishedAt") or ""),
+        oom_killed=bool(state.get("OOMKilled")),
+        restarts=int(found.get("RestartCount") or 0),
+        error=state.get("Error") or "",
     )
 
 
