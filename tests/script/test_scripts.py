@@ -101,7 +101,7 @@ def test_script(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     text = script.read_text()
     _files(text, tmp_path)
     monkeypatch.chdir(tmp_path)
-    for name in ("ERU_OUTPUT_FORMAT", "ERU_USERNAME", "ERU_PASSWORD"):
+    for name in ("ERU_OUTPUT_FORMAT", "ERU_USERNAME", "ERU_PASSWORD", "ERU_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
 
     def call(words: list[str]) -> tuple[int, str, str]:
@@ -110,6 +110,7 @@ def test_script(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         code = run({"eru": root, "eru-cli": published_root}[program](), program, rest)
         return code, *capsys.readouterr()
 
+    monkeypatch.setenv("ERU_CONFIG", "config.yaml")
     with running_core() as address:
         monkeypatch.setenv("ERU", address)
         came = play(text, call).replace(address, "CORE")

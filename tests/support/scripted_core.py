@@ -27,6 +27,11 @@ class Script:
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, Any]] = field(default_factory=list)
     address: str = ""
+    seen: list[tuple[str, str, str]] = field(default_factory=list)  # rpc name, key and value of its metadata
+
+    def metadata(self, name: str) -> list[tuple[str, str]]:
+        """What came with all requests of one rpc."""
+        return [(key, value) for called, key, value in self.seen if called == name]
 
     def requests(self, name: str) -> list[Any]:
         """All requests of one rpc."""
@@ -44,6 +49,7 @@ class ScriptHandler(grpc.GenericRpcHandler):
 
         def serve(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             answer = self._script.answers[method.name]
+            self._script.seen += [(method.name, key, value) for key, value in context.invocation_metadata()]
             if callable(answer):
                 yield from answer(requests)
                 return

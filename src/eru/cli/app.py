@@ -16,7 +16,7 @@ import click
 
 from eru import __version__
 from eru.cli.lazy import LazyGroup, UnknownWord
-from eru.cli.settings import DEFAULT_ADDRESS, Settings, format_name
+from eru.cli.settings import DEFAULT_ADDRESS, Settings, format_name, sources_of
 
 _CORE = {
     "info": ("eru.cli.core.group:info", "Version and identity of core"),
@@ -32,6 +32,9 @@ _NOUNS = {
     "status": ("eru.cli.cluster.status:status", "What runs now, and what changes"),
 }
 _OURS = {
+    "context": ("eru.cli.context.group:group", "Clusters by name: which one commands talk to"),
+    "events": ("eru.cli.cluster.events:events", "What happened to workloads and nodes, and why"),
+    "why": ("eru.cli.cluster.why:why", "An instance's life in five lines"),
     "wait": ("eru.cli.cluster.wait:wait", "Wait until workloads are running or healthy"),
     "doctor": ("eru.cli.cluster.doctor:doctor", "Check core, nodes, agents and Docker; each problem with its cure"),
     "explain": ("eru.cli.spec.explain:explain", "The keys of a spec, and what they mean"),
@@ -44,7 +47,7 @@ _PROCESSES = {
     "agent": ("eru.roots.agent:command", "Run the agent of this node"),
 }
 INTERRUPTED = 130
-_ALIASES = {"container": "workload"}
+_ALIASES = {"container": "workload", "ctx": "context"}
 
 _EXAMPLES = """
 eru up                                             a core and an agent on this machine
@@ -85,8 +88,8 @@ def _root(program: str, lazy: dict[str, tuple[str, str]], examples: str, publish
     @click.pass_context
     def callback(ctx: click.Context, /, **values: Any) -> None:
         values["verbose"] |= values.pop("debug")
-        values["output"] = format_name(values["output"])
-        ctx.obj = Settings(program=program, argv=tuple(ctx.obj or ()), **values)
+        values["output"] = format_name(values["output"], strict=not published)
+        ctx.obj = Settings(program=program, argv=tuple(ctx.obj or ()), sources=sources_of(ctx), **values)
 
     return LazyGroup(
         name=program,
@@ -109,8 +112,11 @@ def _global_options(published: bool) -> list[click.Parameter]:
         click.Option(["-u", "--username"], envvar="ERU_USERNAME", default="", show_envvar=True, help="Login name."),
         click.Option(["-p", "--password"], envvar="ERU_PASSWORD", default="", show_envvar=True,
                      help="Password; the variable keeps it out of process lists."),
+        click.Option(["--context"], envvar="ERU_CONTEXT", default="", show_envvar=True, metavar="NAME",
+                     shell_complete=_context_names, help="Cluster, by its name; `eru context list` shows them."),
         click.Option(["-o", "--output"], envvar="ERU_OUTPUT_FORMAT", default="", show_envvar=True,
-                     metavar="FORMAT", help="table, json, yaml, jsonl or name."),
+                     metavar="FORMAT", help="table, wide, json, yaml, jsonl or name."),
+        click.Option(["--utc"], help="Times as dates in UTC, not as ages.", **switch),
         click.Option(["--expand"], help="Open the JSON inside strings in json and yaml output.", **switch),
         click.Option(["-q", "--quiet"], help="Only data and errors.", **switch),
         click.Option(["--verbose"] if published else ["-v", "--verbose"],
@@ -126,6 +132,12 @@ def _global_options(published: bool) -> list[click.Parameter]:
         click.Option(["-v", "--version"] if published else ["-V", "--version"], is_eager=True, expose_value=False,
                      callback=_show_version, help="Show the version.", **switch),
     ]  # fmt: skip
+
+
+def _context_names(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    from eru.cli.context import file
+
+    return [name for name in file.read().known if name.startswith(text)]
 
 
 def root() -> LazyGroup:
@@ -202,7 +214,9 @@ def _usage_problem(error: click.ClickException) -> Any:
     if isinstance(error.__cause__, UnknownWord) and str(error.__cause__):
         hint = str(error.__cause__)
     elif isinstance(error, click.NoSuchOption) and error.possibilities:
-        hint = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+        from eru.cli.suggest import did_you_mean
+
+        hint = did_you_mean(error.option_name, error.possibilities)
     ctx = getattr(error, "ctx", None)
     if ctx is not None and not hint:
         hint = f"see `{ctx.command_path} --help`"

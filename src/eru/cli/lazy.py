@@ -167,6 +167,10 @@ class Verb(Examples, click.Command):
         self.format_epilog(ctx, formatter)
 
 
+class Pod(click.Option):
+    """`--pod` of a command that makes something: without it, the pod of the context."""
+
+
 def _is_value(options: dict[str, click.Option], before: Sequence[str]) -> bool:
     """Whether the next word is the value of the option before it."""
     option = options.get(before[-1]) if before else None
@@ -177,22 +181,36 @@ def _anywhere() -> list[tuple[str, list[str], dict[str, Any]]]:
     return [
         ("output", ["-o", "--output"], {"default": None}),
         ("eru", ["-e", "--eru"], {"default": None}),
+        ("context", ["--context"], {"default": None}),
+        ("utc", ["--utc"], {"is_flag": True}),
         ("quiet", ["-q", "--quiet"], {"is_flag": True}),
         ("verbose", ["-v", "--verbose"], {"is_flag": True}),
     ]
 
 
-def verb(name: str, *, examples: str = "", tail: bool = False, **attrs: Any) -> Callable[[Body], Verb]:
-    """Make a command of `async def body(session, **parameters) -> exit code or None`."""
+def verb(
+    name: str, *, examples: str = "", tail: bool = False, offline: bool = False, **attrs: Any
+) -> Callable[[Body], Verb]:
+    """Make a command of `async def body(session, **parameters) -> exit code or None`.
+
+    `offline`: it asks no core, so a context that is broken or missing is none of its business.
+    """
 
     def decorate(body: Body) -> Verb:
         @click.pass_context
         @functools.wraps(body)
         def callback(ctx: click.Context, /, **values: Any) -> int:
             given = {key.removeprefix(_GLOBAL): values.pop(key) for key in list(values) if key.startswith(_GLOBAL)}
+            settings = ctx.find_object(Settings) or Settings()
             if given.get("output") is not None:
-                given["output"] = format_name(given["output"])
-            settings = (ctx.find_object(Settings) or Settings()).overridden(given)
+                given["output"] = format_name(given["output"], strict=not settings.published)
+            settings = settings.overridden(given)
+            if not offline:
+                from eru.cli.context.choose import effective
+
+                settings = effective(settings)
+                if not values.get("pod", "-") and any(isinstance(each, Pod) for each in ctx.command.params):
+                    values["pod"] = settings.pod
             return _start(body, settings, values)
 
         return click.command(name, cls=Verb, examples=examples, tail=tail, **attrs)(callback)

@@ -36,6 +36,8 @@ class Session:
         self.world = world or real_world()
         self.talk = Talk(quiet=settings.quiet, verbose=settings.verbose)
         self._core: CoreClient | None = None
+        self._password: str | None = None
+        self._warned = False
         if not settings.verbose:
             structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
@@ -57,11 +59,13 @@ class Session:
     def client(self, address: str, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> CoreClient:
         """A connection of its own, with our login, to just the core at `address`; the caller closes it."""
         asked = self.settings
+        if asked.context:
+            self.talk.detail(f"context {asked.context}, core {address}")
         return connect(
             address,
             world=self.world,
             username=asked.username,
-            password=asked.password,
+            password=self._login(),
             tls=_tls(asked),
             connect_timeout_s=connect_timeout_s,
             call_timeout_s=LONG_CALL_S,
@@ -71,6 +75,7 @@ class Session:
 
     async def unary(self, method: UnaryUnary[Req, Resp], request: Req, *, timeout_s: float | None = None) -> Resp:
         """One answer; raises RemoteError."""
+        self._changes(method, request)
         core, started = await self.core(), self.world.clock.monotonic()
         result = "ok"
         try:
@@ -86,6 +91,7 @@ class Session:
         self, method: UnaryStream[Req, Resp], request: Req, *, timeout_s: float | None = None
     ) -> AsyncGenerator[Resp, None]:
         """Answers as they come; raises RemoteError."""
+        self._changes(method, request)
         core = await self.core()
         async with aclosing(core.stream(method, request, timeout_s=timeout_s)) as answers:
             async for answer in self._counted(method, answers):
@@ -95,6 +101,7 @@ class Session:
         self, method: StreamStream[Req, Resp], requests: AsyncIterable[Req], *, tty: bool = True
     ) -> AsyncGenerator[Resp, None]:
         """Sends and receives at the same time; raises RemoteError."""
+        self._changes(method, None)
         core = await self.core()
         async with aclosing(core.both(method, requests, tty=tty)) as answers:
             async for answer in self._counted(method, answers):
@@ -121,6 +128,33 @@ class Session:
             raise
         finally:
             self._trace(method, started, f"{result}, {count} messages")
+
+    @property
+    def where(self) -> str:
+        """The cluster in words, for questions: ` in context prod (production)`; "" without a context."""
+        if not self.settings.context:
+            return ""
+        return f" in context {self.settings.context}{' (production)' if self.settings.production else ''}"
+
+    def banner(self) -> None:
+        """Say once, on a terminal, that what follows is done to production."""
+        if not self.settings.production or self._warned:
+            return
+        self._warned = True
+        self.talk.banner(f" PRODUCTION  context {self.settings.context} · {self.settings.eru} ")
+
+    def _changes(self, method: Method[Any, Any], request: Message | None) -> None:
+        """Every call that changes something is preceded by the banner."""
+        if not (method.safe or (request is not None and not getattr(request, "fix", True))):
+            self.banner()
+
+    def _login(self) -> str:
+        """The password; a context's is fetched once, and only when there is a connection to make."""
+        asked = self.settings
+        if self._password is None:
+            held = asked.secret if asked.username else None
+            self._password = asked.password if held is None else held.read(asked.context)
+        return self._password
 
     def _note(self, error: RemoteError) -> None:
         """A hint that only we can give: a failed handshake looks like a core that is not there."""

@@ -40,11 +40,14 @@ Cli = Callable[..., Ran]
 
 
 @pytest.fixture
-def eru(script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+def eru(
+    script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Cli]:
     """`eru("pod", "list")` against the scripted core."""
-    for name in ("ERU_OUTPUT_FORMAT", "ERU_USERNAME", "ERU_PASSWORD", "HOSTNAME"):
+    for name in ("ERU_OUTPUT_FORMAT", "ERU_USERNAME", "ERU_PASSWORD", "ERU_CONTEXT", "HOSTNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ERU", script.address)
+    monkeypatch.setenv("ERU_CONFIG", str(tmp_path / "eru-config.yaml"))
 
     def call(*args: str, published: bool = False) -> Ran:
         capsys.readouterr()

@@ -16,7 +16,8 @@ from eru.cli.exits import Exit, not_found, usage
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.show.live import Live
-from eru.cli.spec.read import View, child, known_keys, read, root_of
+from eru.cli.spec.read import read
+from eru.cli.spec.view import View, child, known_keys, root_of
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eru.cli.exits import Problem
 
 RED, YELLOW, GREEN, CYAN, DIM = "31", "33", "32", "36", "2"
+ALARM = "1;97;41"  # white on red
 
 
 def wants_colour(out: TextIO) -> bool:
@@ -68,6 +69,16 @@ class Talk:
         """One call to core, only when verbose."""
         if self.verbose:
             self._line(self.paint(f"· {name} {seconds * 1000:.1f} ms {result}", DIM))
+
+    def detail(self, text: str) -> None:
+        """What is only of interest when looking closely."""
+        if self.verbose:
+            self._line(self.paint(f"· {text}", DIM))
+
+    def banner(self, text: str) -> None:
+        """A line that must not be overlooked, on a terminal only; said even when quiet."""
+        if self.out.isatty():
+            self._line(self.paint(text, ALARM))
 
     def problem(self, problem: Problem) -> None:
         """What, why, hint."""

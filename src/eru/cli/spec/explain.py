@@ -60,7 +60,7 @@ def complete(ctx: click.Context, param: click.Parameter, text: str) -> list[str]
     return [key for key in KEYS if key.startswith(text)]
 
 
-@verb("explain", examples="eru explain\neru explain entrypoints.web.healthcheck")
+@verb("explain", offline=True, examples="eru explain\neru explain entrypoints.web.healthcheck")
 @click.argument("key", required=False, default="", shell_complete=complete)
 async def explain(session: Session, key: str) -> None:
     """The keys of a spec: their type and meaning. Needs no core."""

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from eru.cli.exits import Problem, not_found, usage
+from eru.cli.spec.view import View, child, known_keys, root_of
 from eru.cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
 
 FETCH_TIMEOUT_S = 15.0
 SPEC_BYTES_MAX = 4 * 1024 * 1024
-_TRUE = ("true", "yes", "on", "y")
-_FALSE = ("false", "no", "off", "n")
-_NOTHING = ("", "~", "null", "Null", "NULL")
 
 TOP_KEYS = ("appname", "entrypoints", "volumes", "volumes_request", "labels", "dns", "extra_hosts", "stages", "builds")
 ENTRY_KEYS = (*("cmd", "commands", "privileged", "dir", "log", "publish", "healthcheck", "hook", "restart", "sysctls"),)
@@ -62,87 +57,6 @@ class Spec:
     warnings: list[str] = field(default_factory=list)
 
 
-class View:
-    """One YAML node with its place, read as what the caller expects."""
-
-    def __init__(self, node: yaml.Node | None, path: str, source: str) -> None:
-        self.node = node
-        self.path = path
-        self.source = source
-
-    @property
-    def absent(self) -> bool:
-        node = self.node
-        return node is None or (isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NOTHING)
-
-    @property
-    def where(self) -> str:
-        line = self.node.start_mark.line + 1 if self.node is not None else 1
-        return f"{self.source}:{line}"
-
-    def wrong(self, expected: str) -> Problem:
-        """The error for a value of another type."""
-        kinds = {yaml.ScalarNode: "a single value", yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}
-        found = kinds.get(type(self.node), "nothing")
-        if isinstance(self.node, yaml.ScalarNode):
-            found = repr(self.node.value[:40])
-        return usage(f"{self.where}: {self.path} must be {expected}, but is {found}")
-
-    def mapping(self) -> dict[str, View]:
-        """Children by key; {} when absent. Merge keys (`<<`) are followed."""
-        if self.absent:
-            return {}
-        if not isinstance(self.node, yaml.MappingNode):
-            raise self.wrong("a mapping (key: value)")
-        merged: dict[str, View] = {}
-        own: dict[str, View] = {}
-        for key, value in self.node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise usage(f"{self.source}:{key.start_mark.line + 1}: a key of {self.path} is not plain text")
-            if key.value == "<<" and key.style is None:
-                parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
-                for part in parts:
-                    for name, view in View(part, self.path, self.source).mapping().items():
-                        merged.setdefault(name, view)
-                continue
-            if key.value in own:
-                raise usage(f"{self.source}:{key.start_mark.line + 1}: {self.path} has the key {key.value!r} twice")
-            own[key.value] = View(value, f"{self.path}.{key.value}".lstrip("."), self.source)
-        return {**merged, **own}
-
-    def text(self) -> str:
-        if self.absent:
-            return ""
-        if not isinstance(self.node, yaml.ScalarNode):
-            raise self.wrong("text")
-        return str(self.node.value)
-
-    def texts(self) -> list[str]:
-        if self.absent:
-            return []
-        if not isinstance(self.node, yaml.SequenceNode):
-            raise self.wrong("a list")
-        return [View(item, f"{self.path}[{index}]", self.source).text() for index, item in enumerate(self.node.value)]
-
-    def pairs(self) -> dict[str, str]:
-        return {key: view.text() for key, view in self.mapping().items()}
-
-    def truth(self) -> bool:
-        word = self.text().lower()
-        if word in _TRUE:
-            return True
-        if word in _FALSE or not word:
-            return False
-        raise self.wrong("true or false")
-
-    def number(self) -> int:
-        word = self.text()
-        try:
-            return int(word) if word else 0
-        except ValueError:
-            raise self.wrong("a whole number") from None
-
-
 def parse(text: str, entry: str, source: str) -> Spec:
     """The spec for one entrypoint. Raises Problem naming the line."""
     from eru.wire import core_pb2 as pb
@@ -172,19 +86,6 @@ def parse(text: str, entry: str, source: str) -> Spec:
         extra_hosts=child(top, "extra_hosts").texts(),
         warnings=warnings,
     )
-
-
-def root_of(text: str, source: str) -> View:
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise usage(f"{source}{line} is not YAML: {problem}") from None
-    if node is None:
-        raise usage(f"{source} is empty")
-    return View(node, "", source)
 
 
 def _entrypoint(pb_: object, name: str, keys: dict[str, View], warnings: list[str]) -> pb.EntrypointOptions:
@@ -255,24 +156,6 @@ def _hook(parts: dict[str, View], warnings: list[str]) -> pb.HookOptions:
         before_stop=child(parts, "before_stop").texts(),
         force=child(parts, "force").truth(),
     )
-
-
-def child(keys: dict[str, View], name: str) -> View:
-    return keys.get(name) or View(None, name, "")
-
-
-def known_keys(view: View, known: tuple[str, ...], warnings: list[str]) -> dict[str, View]:
-    """The children; the ones nobody reads are told."""
-    keys = view.mapping()
-    warnings += _unknown(keys, known)
-    return keys
-
-
-def _unknown(keys: dict[str, View], known: tuple[str, ...]) -> Iterator[str]:
-    for name, view in keys.items():
-        if name not in known:
-            hint = did_you_mean(name, known)
-            yield f"{view.where}: {view.path} is not a key of specs and is ignored{'; ' + hint if hint else ''}"
 
 
 # -- where specs come from

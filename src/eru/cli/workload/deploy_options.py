@@ -10,6 +10,7 @@ import click
 
 from eru.cli import names
 from eru.cli.exits import usage
+from eru.cli.lazy import Pod
 from eru.cli.parse import choice, pairs
 from eru.cli.session import Session
 from eru.cli.spec import bags, files
@@ -47,8 +48,11 @@ strategy = click.option(
     shell_complete=_strategies,
     help="How to spread.",
 )
+pod = click.option(
+    "--pod", cls=Pod, default="", shell_complete=names.pods, help="Where to run.  [default: the context's]"
+)
 where = together(
-    click.option("--pod", default="", shell_complete=names.pods, help="Where to run."),
+    pod,
     click.option("--node", multiple=True, shell_complete=names.nodes, help="Only this node; can be repeated."),
     click.option("--nodelabel", multiple=True, metavar="KEY=VALUE", help="Only nodes with this label."),
     strategy,

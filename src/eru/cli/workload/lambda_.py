@@ -34,7 +34,7 @@ eru lambda --pod prod --name nightly --image shop:1.4 --async -- ./report
 """,
 )
 @click.option("--name", default="", help="A name for it.")
-@click.option("--pod", default="", shell_complete=names.pods, help="Where to run.")
+@options.pod
 @click.option("--node", multiple=True, shell_complete=names.nodes, help="Only this node; can be repeated.")
 @click.option("--network", default="", metavar="NAME[=IP]", help="Its network.")
 @click.option("--env", multiple=True, metavar="KEY=VALUE", help="Environment; can be repeated.")

@@ -1,0 +1,1 @@
+"""Contexts: several clusters by name, in one file."""
