@@ -34,6 +34,7 @@ _NOUNS = {
 _OURS = {
     "context": ("eru.cli.context.group:group", "Clusters by name: which one commands talk to"),
     "events": ("eru.cli.cluster.events:events", "What happened to workloads and nodes, and why"),
+    "top": ("eru.cli.cluster.top:top", "CPU and memory in use, live: instances, an app, nodes"),
     "why": ("eru.cli.cluster.why:why", "An instance's life in five lines"),
     "wait": ("eru.cli.cluster.wait:wait", "Wait until workloads are running or healthy"),
     "doctor": ("eru.cli.cluster.doctor:doctor", "Check core, nodes, agents and Docker; each problem with its cure"),

@@ -76,7 +76,12 @@ async def why(session: Session, instance: str, utc: bool) -> int:
         "trouble": _trouble(life, when),
         "next": _next(life),
     }
-    data: dict[str, Any] = {"name": life.name, "id": life.id, **told, "events": [document(each) for each in life.events]}
+    data: dict[str, Any] = {
+        "name": life.name,
+        "id": life.id,
+        **told,
+        "events": [document(each) for each in life.events],
+    }
     if life.workload is not None:
         data["workload"] = as_data(life.workload)
     session.show(data, lambda: _lines(life, told), [life.id])

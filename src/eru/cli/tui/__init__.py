@@ -1,0 +1,1 @@
+"""Screens that live: `eru tui`, `eru top` and lists that are watched."""
