@@ -5,10 +5,10 @@ PREPARE := $(PYTHON) scripts/prepare.py
 SOURCES := src tests scripts benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart down test unit e2e sim bench lint venv
+.PHONY: help quickstart down test unit e2e sim bench lint agent-image venv
 
 help: ## what can be typed here
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 quickstart: ## a cluster on this machine and a demo app on it
 	@$(PREPARE) venv docker demo
@@ -38,6 +38,9 @@ bench: ## measure, beside a baseline of the same run
 
 lint: venv ## style, types, import contracts, generated code
 	@scripts/lint.sh
+
+agent-image: venv ## the image eru-agent, from this machine's Python (BASE=python:3.11-slim: by docker build)
+	@$(if $(BASE),docker build --build-arg BASE=$(BASE) -t eru-agent -f packaging/agent.Dockerfile .,$(BIN)/python scripts/agent_image.py)
 
 venv:
 	@$(PREPARE) venv
