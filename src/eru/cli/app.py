@@ -33,6 +33,8 @@ _NOUNS = {
 }
 _OURS = {
     "context": ("eru.cli.context.group:group", "Clusters by name: which one commands talk to"),
+    "logs": ("eru.cli.workload.logs:logs", "What an app, or workloads, print: one stream in time order"),
+    "exec": ("eru.cli.workload.exec:exec_", "Run a command in a workload, or in one instance of an app"),
     "events": ("eru.cli.cluster.events:events", "What happened to workloads and nodes, and why"),
     "top": ("eru.cli.cluster.top:top", "CPU and memory in use, live: instances, an app, nodes"),
     "why": ("eru.cli.cluster.why:why", "An instance's life in five lines"),

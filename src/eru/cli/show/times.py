@@ -39,6 +39,11 @@ def utc(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def utc_fine(time_ns: int) -> str:
+    """`2026-11-21T14:03:12.345Z`."""
+    return f"{utc(time_ns)[:-1]}.{time_ns % NS // 1_000_000:03}Z"
+
+
 def since_ns(option: str, text: str, now_ns: int) -> int:
     """The moment meant by `10m` (back from now) or `2026-11-21T12:00:00Z`; 0 for "". Raises Problem."""
     if not text:

@@ -1,4 +1,4 @@
-"""`eru workload exec`."""
+"""`eru exec`, `eru workload exec`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import click
 
 from eru.cli import names, resolve
-from eru.cli.exits import usage
+from eru.cli.exits import Problem, usage
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.workload import attach, terminal
@@ -20,9 +20,9 @@ from eru.wire import methods as rpc
     "exec",
     tail=True,
     examples="""
-eru workload exec 3f2a -- ps aux
-eru workload exec -i shop_web_aBcDeF sh
-echo 'select 1' | eru workload exec -i shop/db -- psql
+eru exec -i shop/web sh                      in one of its running instances
+eru exec 3f2a -- ps aux
+echo 'select 1' | eru exec -i shop/db psql
 """,
 )
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input on; on a terminal, be one.")
@@ -46,7 +46,7 @@ async def exec_(
     """
     words = list(command[1:] if command[:1] == ("--",) else command)
     if not words:
-        raise usage("no command is given", hint=f"eru workload exec {workload} -- ls /")
+        raise usage("no command is given", hint=f"eru exec {workload} -- ls /")
     id_ = await _pick(session, workload)
     interactive = interactive or tty
     first = pb.ExecuteWorkloadOptions(
@@ -73,6 +73,11 @@ async def _pick(session: Session, word: str) -> str:
     instances = await directory.of_app(word)
     if not instances:
         return (await resolve.one(directory, word)).id
-    instances.sort(key=lambda each: (not each.status.running, each.name))
-    session.talk.say(f"in {instances[0].name} on {instances[0].nodename}, one of {len(instances)}")
-    return instances[0].id
+    running = [each for each in instances if each.status.running]
+    unknown = [each for each in instances if not each.status.id]  # no agent has reported them yet
+    if not (running or unknown):
+        names_ = ", ".join(sorted(each.name for each in instances)[: resolve.CANDIDATES_SHOWN_MAX])
+        raise Problem(f"no instance of {word} runs", why=names_, hint=f"eru workload start {instances[0].name}")
+    picked = min(running or unknown, key=lambda each: (not each.status.healthy, each.name))
+    session.talk.say(f"in {picked.name} on {picked.nodename}, one of {len(instances)}")
+    return picked.id

@@ -1,18 +1,20 @@
-"""`eru workload logs`."""
+"""`eru logs`, `eru workload logs`."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Sequence
 
 import click
 
 from eru.cli import names, resolve
-from eru.cli.exits import Exit, Problem
+from eru.cli.exits import Exit, Problem, usage
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.show.talk import wants_colour
+from eru.cli.show.times import utc_fine
 from eru.lib.retry import Backoff
 from eru.model.errors import CoreUnreachable, RemoteError
 from eru.wire import core_pb2 as pb
@@ -22,22 +24,24 @@ from eru.wire import v1_pb2 as v1
 UNIMPLEMENTED = 12
 RECONNECT_S = 60.0  # how long a core that went away is waited for
 STREAMS_MAX = 90  # streams at the same time on a core without a merged one; a connection carries 100
-_COLOURS = ("36", "33", "32", "35", "34", "31")
+_COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")  # red is for errors
 
 
 @verb(
     "logs",
     examples="""
-eru workload logs 3f2a --tail 100
-eru workload logs -f shop/web            all instances, one stream
-eru workload logs shop --since 10m
+eru logs -f shop/web                 all instances in one stream, as they print
+eru logs shop --since 10m --grep 'error|timeout'
+eru logs 3f2a --tail 100
 """,
 )
 @click.argument("what", nargs=-1, required=True, shell_complete=names.apps)
-@click.option("--tail", default="all", show_default=True, help="So many last lines of each.")
+@click.option("-n", "--tail", default="all", show_default=True, help="So many last lines of each.")
 @click.option("--since", default="", help="From this time on: 10m, or 2026-11-21T12:00:00Z.")
 @click.option("--until", default="", help="Up to this time.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as they print more. Ctrl-C ends it.")
+@click.option("-g", "--grep", default="", metavar="PATTERN", help="Only lines that match; after --tail was counted.")
+@click.option("-t", "--timestamps", is_flag=True, help="The time of each line, by its engine's clock in UTC.")
 @click.option("--prefix/--no-prefix", default=None, help="Name each line's workload.  [default: if there are several]")
 async def logs(
     session: Session,
@@ -46,9 +50,15 @@ async def logs(
     since: str,
     until: str,
     follow: bool,
+    grep: str,
+    timestamps: bool,
     prefix: bool | None,
 ) -> int:
-    """What workloads print: ids, names, an app, or app/entry. Output and errors go where they came from."""
+    """What workloads print: ids, names, an app, or app/entry; several in the order of time.
+
+    Output and errors go where they came from.
+    """
+    pattern = _pattern(grep)
     found = await resolve.group(session, what)
     asked = v1.LogsRequest(tail=tail, since=since, until=until, follow=follow)
     app, _, entry = what[0].partition("/")
@@ -57,10 +67,10 @@ async def logs(
     else:
         asked.ids.extend(each.id for each in found)
     several = len(found) > 1 or (follow and bool(asked.appname))
-    printer = Printer(prefix if prefix is not None else several)
+    printer = Printer(prefix if prefix is not None else several, pattern=pattern, timestamps=timestamps)
     for each in found:
         printer.named[each.id] = each.name
-    if several or follow:
+    if several or follow or timestamps:
         try:
             return await _merged(session, asked, printer)
         except RemoteError as error:
@@ -69,38 +79,69 @@ async def logs(
     return await _each(session, found, printer, tail, since, until, follow)
 
 
-class Printer:
-    """Raw bytes to standard output and error; whole lines when there are several sources."""
+def _pattern(text: str) -> re.Pattern[bytes] | None:
+    if not text:
+        return None
+    try:
+        return re.compile(text.encode())
+    except re.error as error:
+        raise usage(
+            f"--grep {text!r} is not a pattern: {error}", hint="put a backslash before . * + ? ( ) [ ]"
+        ) from None
 
-    def __init__(self, prefixed: bool) -> None:
+
+class Printer:
+    """Raw bytes to standard output and error; whole lines where they are named, filtered or stamped."""
+
+    def __init__(
+        self,
+        prefixed: bool,
+        *,
+        pattern: re.Pattern[bytes] | None = None,
+        timestamps: bool = False,
+        colour: bool | None = None,
+    ) -> None:
         self.prefixed = prefixed
         self.named: dict[str, str] = {}
-        self._colour = wants_colour(sys.stdout)
+        self._pattern = pattern
+        self._timestamps = timestamps
+        self._lines = prefixed or timestamps or pattern is not None
+        self._colour = wants_colour(sys.stdout) if colour is None else colour
+        self._colours: dict[str, str] = {}
         self._open: dict[tuple[str, bool], bytes] = {}
 
-    def take(self, id_: str, data: bytes, error_stream: bool, name: str = "") -> None:
+    def take(self, id_: str, data: bytes, error_stream: bool, name: str = "", time_ns: int = 0) -> None:
         """Print one message."""
-        if not self.prefixed:
+        if not self._lines:
             self._write(data, error_stream)
             return
         whole = self._open.pop((id_, error_stream), b"") + data
         *lines, rest = whole.split(b"\n")
         if rest:
             self._open[id_, error_stream] = rest
-        label = self._label(id_, name)
-        self._write(b"".join(label + line + b"\n" for line in lines), error_stream)
+        label = self.label(id_, name, time_ns)
+        self._write(b"".join(label + line + b"\n" for line in lines if self._wanted(line)), error_stream)
 
     def flush(self) -> None:
         """Print last lines that had no end."""
         for (id_, error_stream), rest in self._open.items():
-            self._write(self._label(id_, "") + rest + b"\n", error_stream)
+            if self._wanted(rest):
+                self._write(self.label(id_) + rest + b"\n", error_stream)
         self._open.clear()
 
-    def _label(self, id_: str, name: str) -> bytes:
+    def _wanted(self, line: bytes) -> bool:
+        return self._pattern is None or self._pattern.search(line) is not None
+
+    def label(self, id_: str, name: str = "", time_ns: int = 0) -> bytes:
+        """What stands before a line."""
+        stamp = f"{utc_fine(time_ns)} " if self._timestamps and time_ns else ""
+        if not self.prefixed:
+            return stamp.encode()
         text = f"{name or self.named.get(id_) or resolve.short(id_)} | "
         if self._colour:
-            text = f"\x1b[{_COLOURS[sum(id_.encode()) % len(_COLOURS)]}m{text}\x1b[0m"
-        return text.encode()
+            colour = self._colours.setdefault(id_, _COLOURS[len(self._colours) % len(_COLOURS)])
+            text = f"\x1b[{colour}m{text}\x1b[0m"
+        return (stamp + text).encode()
 
     @staticmethod
     def _write(data: bytes, error_stream: bool) -> None:
@@ -127,7 +168,7 @@ async def _merged(session: Session, asked: v1.LogsRequest, printer: Printer) -> 
                     failed += 1
                     session.talk.bad(f"{line.name or resolve.short(line.id)}: {line.error}")
                 else:
-                    printer.take(line.id, line.data, line.std_stream_type == pb.STDERR, line.name)
+                    printer.take(line.id, line.data, line.std_stream_type == pb.STDERR, line.name, line.time_ns)
             if not (asked.follow and asked.appname):
                 break  # the workloads have ended
         except CoreUnreachable:
