@@ -104,6 +104,7 @@ class Events:
         self._number = 0
         self.hub: Hub[Happened] = Hub(core.settings.subscriber_queue_max)
         self.counts: Counter[str] = Counter()  # by kind, ever
+        self.progress_dropped = 0  # events that a slow client of a deploy was not told
 
     def start(self) -> None:
         """Begin to watch statuses and heartbeats; the live view has been read."""

@@ -43,7 +43,7 @@ async def beat(cluster: Any, ttl: int, name: str = "n1") -> None:
 
 async def watching(cluster: Any, hub: Any, method: Any, request: Any) -> Reader:
     reader = Reader(cluster.client.stream(method, request))
-    await until(lambda: bool(hub))
+    await until(lambda: hub.followed)
     return reader
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import TypeVar
 
 from eru.core.app import Core
 from eru.core.ops import capacity, deploy, dissociate, realloc, remove, replace
@@ -16,6 +17,8 @@ from eru.wire.convert.deploy import capacity_spec, deploy_spec, replace_spec, wo
 from eru.wire.convert.text import parse_bags, to_json
 from eru.wire.convert.workloads import ids
 from eru.wire.routes import Call, Route, stream, unary
+
+D = TypeVar("D")
 
 
 def created_message(result: Deployed) -> pb.CreateWorkloadMessage:
@@ -32,11 +35,11 @@ def created_message(result: Deployed) -> pb.CreateWorkloadMessage:
     )
 
 
-async def counted(core: Core, results: AsyncIterator[Deployed]) -> AsyncGenerator[Deployed, None]:
-    """Passes results on and counts what was made."""
+async def counted(core: Core, results: AsyncIterator[D]) -> AsyncGenerator[D, None]:
+    """Passes results on, and whatever is told between them, and counts what was made."""
     async with aclosing(mapped(results, lambda result: result)) as passing:
         async for result in passing:
-            core.deployed += result.success
+            core.deployed += isinstance(result, Deployed) and result.success
             yield result
 
 

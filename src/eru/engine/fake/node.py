@@ -52,6 +52,7 @@ class FakeContainer:
         "env",
         "exit_code",
         "extra",
+        "finished_at",
         "id",
         "name",
         "params",
@@ -69,6 +70,7 @@ class FakeContainer:
         self.state = CREATED
         self.created_at = now
         self.started_at = 0.0
+        self.finished_at = 0.0
         self.ends_at = math.inf
         self.exit_code = 0
         self.extra: Extra | None = None
@@ -151,7 +153,7 @@ class FakeNode:
         """It stops running now."""
         if not found.running:
             return
-        found.state, found.exit_code, found.ends_at = EXITED, code, math.inf
+        found.state, found.exit_code, found.ends_at, found.finished_at = EXITED, code, math.inf, now
         self._tell(found.id, "die", now)
         found.wake()
 
@@ -207,6 +209,7 @@ class FakeNode:
             started_at=found.started_at,
             tty=spec.open_stdin,
             paused=found.state == PAUSED,
+            finished_at=found.finished_at,
         )
 
     def find(self, labels: dict[str, str], running_only: bool) -> list[Listed]:
