@@ -10,9 +10,11 @@ group = LazyGroup(
     examples="""
 eru pod add prod --desc "machines for customers"
 eru pod list
+eru pod status prod
 eru pod resource prod --filter 'memory >= 80%'
 """,
     lazy={
+        "status": ("eru.cli.pod.status:status", "How pods are: what is wrong, room, workloads"),
         "list": ("eru.cli.pod.verbs:list_", "All pods"),
         "add": ("eru.cli.pod.verbs:add", "Make a pod"),
         "remove": ("eru.cli.pod.verbs:remove", "Remove an empty pod"),
