@@ -32,7 +32,7 @@ def test_markup_is_escaped():
 def test_yaml_is_sorted_and_followed_by_an_empty_line():
     assert to_yaml([{"name": "p", "desc": "x"}]) == "- desc: x\n  name: p\n\n"
     assert to_yaml(None) == "null\n\n"
-    assert to_yaml({"ERU": "1", "on": "yes", "n": 1}) == 'ERU: "1"\nn: 1\n"on": "yes"\n\n'
+    assert to_yaml({"ERU": "1", "on": "yes", "n": 1}) == 'ERU: "1"\n"n": 1\n"on": "yes"\n\n'
 
 
 def test_json_in_strings_can_be_opened():

@@ -86,7 +86,7 @@ async def add(session: Session, pod: str, **values: Any) -> None:
     )
     async with names.naming(session, "pod", pod):
         node = await session.unary(rpc.AddNode, asked)
-    show(session, node)
+    show(session, node, info=False)
 
 
 @verb(

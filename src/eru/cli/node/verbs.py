@@ -38,9 +38,9 @@ async def get(session: Session, name: str) -> None:
     show(session, node)
 
 
-def show(session: Session, node: pb.Node) -> None:
+def show(session: Session, node: pb.Node, *, info: bool = True) -> None:
     """One node as the result of a command."""
-    session.show(as_data(node), lambda: tables.nodes([node], info=True), [node.name])
+    session.show(as_data(node), lambda: tables.nodes([node], info=info), [node.name])
 
 
 @verb("remove", examples="eru node remove web1")

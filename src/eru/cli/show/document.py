@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 from google.protobuf.message import Message
 
+YAML_COLUMNS = 80  # longer text is folded at spaces
+# text that readers of YAML 1.2, or strict ones of 1.1, take for a number or a truth
+_OTHERS_READ = re.compile(r"[yYnN]|0[ob][0-7_]+|[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -66,11 +70,12 @@ def to_yaml(data: Any) -> str:
     def text(dumper: Plain, value: str) -> yaml.ScalarNode:
         """Double quotes around text that would be read as something else, blocks for several lines."""
         kind = dumper.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
-        style = "|" if "\n" in value else None if kind == "tag:yaml.org,2002:str" else '"'
+        plain = kind == "tag:yaml.org,2002:str" and not _OTHERS_READ.fullmatch(value)
+        style = "|" if "\n" in value else None if plain else '"'
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Plain.add_representer(str, text)
-    made: str = yaml.dump(data, Dumper=Plain, sort_keys=True, allow_unicode=True, width=1 << 30)
+    made: str = yaml.dump(data, Dumper=Plain, sort_keys=True, allow_unicode=True, width=YAML_COLUMNS)
     return made.removesuffix("...\n") + "\n"
 
 

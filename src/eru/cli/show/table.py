@@ -11,6 +11,9 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
 
+# what others wrote (descriptions, names) must not move the cursor or change colours
+_HARMLESS = {**dict.fromkeys((*range(32), 127), "\ufffd"), ord("\n"): "\n", ord("\t"): "    "}
+
 Record = Sequence[Sequence[str]]
 
 
@@ -70,7 +73,9 @@ def render_merged(headers: Sequence[str], rows: Sequence[Sequence[str]], merged:
 
 
 def _physical(record: Record, count: int) -> list[list[str]]:
-    columns = [list(column) for column in record] + [[] for _ in range(count - len(record))]
+    columns = [[line.translate(_HARMLESS) for line in column] for column in record] + [
+        [] for _ in range(count - len(record))
+    ]
     return [list(row) for row in zip_longest(*columns, fillvalue="")]
 
 

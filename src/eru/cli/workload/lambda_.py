@@ -101,6 +101,9 @@ def _request(session: Session, values: dict[str, Any], words: list[str]) -> pb.D
     entrypoint = pb.EntrypointOptions(
         name=values["entry"], commands=words, dir=values["working_dir"], privileged=values["privileged"]
     )
+    for kind in ("cpu", "memory", "storage"):  # here the short form is the limit, as it ever was
+        if values[f"{kind}_limit"] is None:
+            values[f"{kind}_limit"], values[kind] = values[kind], None
     absent = {"debug": False, "ignore_hook": False, "after_create": (), "raw_args": ""}
     bag = bags.workload(
         options.wanted(values),

@@ -46,7 +46,7 @@ async def show(session: Session, wanted: list[str], *, judge: bool = False) -> i
         if not each.id:
             unreported.append(id_)
             each.id = id_ if judge else ""
-    session.show([as_data(each) for each in found], lambda: tables.statuses(found), wanted)
+    session.show([as_data(each) for each in found] or None, lambda: tables.statuses(found), wanted)
     for id_ in unreported:
         session.talk.warn(f"{resolve.short(id_)} was never reported by an agent")
     if judge and not all(each.running and each.healthy for each in found):
@@ -88,7 +88,7 @@ async def set_status(
     except RemoteError as error:
         raise await absent(session, wanted, error) from None
     found = list(answer.status)
-    session.show([as_data(each) for each in found], lambda: tables.statuses(found), wanted)
+    session.show([as_data(each) for each in found] or None, lambda: tables.statuses(found), wanted)
     return Exit.OK
 
 
