@@ -128,11 +128,16 @@ class _OfCore(Collector):
             ("eru_sweeps", "Left-over intents that were settled here.", core.recovery.swept),
             ("eru_remaps", "Workloads moved to the cores that are free.", core.remapper.updated),
             ("eru_remap_failures", "Workloads that their engine did not move.", core.remapper.failed),
+            ("eru_events_dropped", "Events that a slow client of a deploy missed.", core.events.progress_dropped),
             ("eru_view_rebuilds", "Times the live view was read anew.", core.fleet.rebuilds),
         ):
             counter = CounterMetricFamily(name, help_text)
             counter.add_metric([], float(value))
             yield counter
+        told = CounterMetricFamily("eru_events", "What was told of workloads and nodes.", labels=["kind"])
+        for kind, many in core.events.counts.items():
+            told.add_metric([kind], float(many))
+        yield told
         for name, help_text, value in (
             ("eru_store_queue", "Changes that wait to be sent to the store.", core.committer.waiting),
             ("eru_operations_active", "Operations that write intents right now.", len(core.active)),

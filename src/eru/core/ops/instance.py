@@ -58,7 +58,7 @@ class Maker:
             await bounded(engine.send_file(created.id, file), settings.engine_slow_call_s, f"file {file.path}")
         await bounded(engine.start(created.id), settings.engine_call_s, f"start of {one.name}")
         core.events.tell("started", name=one.name, id=created.id, node=one.nodename)
-        output = await self._hooks(engine, created.id, wanted)
+        output = await self._hooks(engine, created.id, wanted, one.nodename)
         seen = await bounded(engine.inspect(created.id), settings.engine_call_s, f"inspect of {one.name}")
         workload = workload_record(spec, one, wanted, seen, created.labels, int(core.world.clock.now()))
         result = Deployed(
@@ -95,7 +95,7 @@ class Maker:
         undo.push(f"create {wanted.name}", remove)
         return created
 
-    async def _hooks(self, engine: Engine, id: str, wanted: CreateSpec) -> bytes:
+    async def _hooks(self, engine: Engine, id: str, wanted: CreateSpec, nodename: str) -> bytes:
         commands, force = start_commands(self.spec)
         if not commands:
             return b""
@@ -109,7 +109,8 @@ class Maker:
             env=self.spec.env,
         )
         output, failure = await run_hooks(engine, workload, commands, self.core.settings, force=force)
-        self.core.events.tell("hook", name=wanted.name, id=id, detail=said(output), error=failure)
+        about = said(output)
+        self.core.events.tell("hook", name=wanted.name, id=id, node=nodename, detail=about, error=failure)
         if failure is not None:
             raise failure
         return output
