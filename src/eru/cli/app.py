@@ -40,7 +40,8 @@ _OURS = {
     "why": ("eru.cli.cluster.why:why", "An instance's life in five lines"),
     "wait": ("eru.cli.cluster.wait:wait", "Wait until workloads are running or healthy"),
     "doctor": ("eru.cli.cluster.doctor:doctor", "Check core, nodes, agents and Docker; each problem with its cure"),
-    "explain": ("eru.cli.spec.explain:explain", "The keys of a spec, and what they mean"),
+    "spec": ("eru.cli.spec.group:group", "App specs: check them, examples, schema"),
+    "explain": ("eru.cli.spec.explain:explain", "The keys of a spec and the messages of the API, offline"),
     "completion": ("eru.cli.completion:completion", "Completion of commands and names for bash, zsh, fish"),
 }
 _PROCESSES = {

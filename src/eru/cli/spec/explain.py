@@ -1,4 +1,4 @@
-"""`eru explain`: the keys of a spec, in the terminal and offline."""
+"""`eru explain`: the keys of a spec and the messages of the API, in the terminal and offline."""
 
 from __future__ import annotations
 
@@ -8,68 +8,72 @@ from eru.cli.exits import not_found
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.show.table import render
+from eru.cli.spec.keys import KEYS, generic
+from eru.cli.spec.messages import Field, messages
 from eru.cli.suggest import did_you_mean
-
-KEYS: dict[str, tuple[str, str]] = {
-    "appname": ("text", "name of the app; part of every workload's name"),
-    "entrypoints": ("mapping", "ways to start the app, by name; --entry chooses one; no _ in the name"),
-    "entrypoints.NAME.commands": ("list of text", "the program and its arguments, word by word"),
-    "entrypoints.NAME.cmd": ("text", "the same as one line, split at spaces; only without commands"),
-    "entrypoints.NAME.privileged": ("true or false", "run with all capabilities"),
-    "entrypoints.NAME.dir": ("text", "working directory"),
-    "entrypoints.NAME.restart": ("text", "what the engine does when it ends: no, always, on-failure[:times]"),
-    "entrypoints.NAME.publish": ("list of text", "ports that clients use; shown as addresses, given to load balancers"),
-    "entrypoints.NAME.sysctls": ("mapping of text", "kernel settings of the workload"),
-    "entrypoints.NAME.log": ("mapping", "log driver of the engine"),
-    "entrypoints.NAME.log.type": ("text", "its name: json-file, journald, ..."),
-    "entrypoints.NAME.log.config": ("mapping of text", "its options"),
-    "entrypoints.NAME.healthcheck": ("mapping", "what the agent probes; without it, running is healthy"),
-    "entrypoints.NAME.healthcheck.tcp_ports": ("list of text", "ports that must accept connections"),
-    "entrypoints.NAME.healthcheck.http_port": ("text", "port that must answer HTTP"),
-    "entrypoints.NAME.healthcheck.url": ("text", "path that is asked for"),
-    "entrypoints.NAME.healthcheck.code": ("number", "status it must answer with; 0: anything from 200 to 499"),
-    "entrypoints.NAME.healthcheck.interval": ("duration", "between two probes: 5s, 1m30s"),
-    "entrypoints.NAME.healthcheck.timeout": ("duration", "of one probe"),
-    "entrypoints.NAME.healthcheck.healthy_threshold": ("number", "good results in a row before it is healthy"),
-    "entrypoints.NAME.healthcheck.unhealthy_threshold": ("number", "bad results in a row before it is unhealthy"),
-    "entrypoints.NAME.healthcheck.exec": ("text", "a command inside that must end with 0"),
-    "entrypoints.NAME.hook": ("mapping", "commands that run inside the workload"),
-    "entrypoints.NAME.hook.after_start": ("list of text", "after each start"),
-    "entrypoints.NAME.hook.before_stop": ("list of text", "before each stop"),
-    "entrypoints.NAME.hook.force": ("true or false", "a failed hook fails the operation"),
-    "volumes": ("list of text", "src:dst[:flags[:size[:riops:wiops:rbps:wbps]]]; src AUTO lets core choose"),
-    "volumes_request": ("list of text", "what is kept of each volume; as volumes if left out"),
-    "labels": ("mapping of text", "labels of the workloads"),
-    "dns": ("list of text", "name servers"),
-    "extra_hosts": ("list of text", "name:address lines for /etc/hosts"),
-    "stages": ("list of text", "for image build: the builds in their order"),
-    "builds": ("mapping", "for image build: base, repo, version, commands, artifacts, ... of each stage"),
-}
-
-
-def generic(path: str) -> str:
-    """`entrypoints.web.cmd` as the table has it."""
-    parts = path.split(".")
-    if parts[0] == "entrypoints" and len(parts) > 1:
-        parts[1] = "NAME"
-    return ".".join(parts)
 
 
 def complete(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
     """For the shell."""
+    if text[:1].isupper():
+        return [name for name in messages() if name.startswith(text)]
     return [key for key in KEYS if key.startswith(text)]
 
 
-@verb("explain", offline=True, examples="eru explain\neru explain entrypoints.web.healthcheck")
+@verb(
+    "explain",
+    offline=True,
+    examples="""
+eru explain                                    all keys of a spec
+eru explain entrypoints.web.healthcheck
+eru explain DeployOptions                      a message of the API
+eru explain DeployOptions.node_filter
+""",
+)
 @click.argument("key", required=False, default="", shell_complete=complete)
 async def explain(session: Session, key: str) -> None:
-    """The keys of a spec: their type and meaning. Needs no core."""
+    """The keys of a spec, or the fields of a message of the API: their type and meaning. Needs no core."""
+    if key[:1].isupper():
+        _message(session, key)
+        return
     wanted = generic(key)
-    found = {name: told for name, told in KEYS.items() if not key or name == wanted or name.startswith(f"{wanted}.")}
+    used = {name: each for name, each in KEYS.items() if not each.unused}
+    found = {name: each for name, each in used.items() if not key or name == wanted or name.startswith(f"{wanted}.")}
     if not found:
         last = {name.rpartition(".")[2]: name for name in KEYS}
-        near = did_you_mean(key.rpartition(".")[2], last)
+        near = did_you_mean(key.rpartition(".")[2], [*last, *messages()])
         raise not_found(f"specs have no key {key!r}", hint=near or "`eru explain` shows all")
-    data = [{"key": name, "type": kind, "meaning": meaning} for name, (kind, meaning) in found.items()]
-    rows = [[[name], [kind], [meaning]] for name, (kind, meaning) in found.items()]
+    data = [{"key": name, "type": each.kind.value, "meaning": each.meaning} for name, each in found.items()]
+    rows = [[[name], [each.kind.value], [each.meaning]] for name, each in found.items()]
     session.show(data, lambda: render(["KEY", "TYPE", "MEANING"], rows), list(found))
+
+
+def _message(session: Session, key: str) -> None:
+    """The fields of `Message`, or one of them; a field that is a message is followed: `DeployOptions.hook.force`."""
+    name, *path = key.split(".")
+    known = messages()
+    if name not in known:
+        raise not_found(f"the API has no message {name!r}", hint=did_you_mean(name, known) or "`eru explain` has specs")
+    fields = known[name].fields
+    for index, word in enumerate(path):
+        if word not in fields:
+            hint = did_you_mean(word, fields) or f"it has {', '.join(fields)}"
+            raise not_found(f"{name} has no field {word!r}", hint=hint)
+        inner = fields[word].message
+        if index + 1 == len(path) and inner not in known:
+            fields = {word: fields[word]}
+        elif inner in known:
+            name, fields = inner, known[inner].fields
+        else:
+            raise not_found(f"{'.'.join([key.split('.')[0], *path[: index + 1]])} has no fields of its own")
+    _show(session, name, known[name].meaning, fields)
+
+
+def _show(session: Session, name: str, meaning: str, fields: dict[str, Field]) -> None:
+    data = [
+        {"field": each.name, "number": each.number, "type": each.type, "meaning": each.meaning}
+        for each in fields.values()
+    ]
+    rows = [[[each.name], [each.type], [each.meaning]] for each in fields.values()]
+    session.talk.say(f"{name}: {meaning}" if meaning else name)
+    session.show(data, lambda: render(["FIELD", "TYPE", "MEANING"], rows), list(fields))

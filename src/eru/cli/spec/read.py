@@ -1,35 +1,28 @@
 """App specs: YAML in, what a deploy needs out.
 
-Every scalar that should be text keeps its literal text (a port stays `6379`,
-a time `12:30`), wrong types are errors with a line number, unknown keys are
-told but do no harm.
+Wrong types and unknown keys are errors with a line number (for the published
+program unknown keys are told and do no harm).
 """
 
 from __future__ import annotations
 
-import re
-import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eru.cli.exits import Problem, not_found, usage
-from eru.cli.spec.view import View, child, known_keys, root_of
+from eru.cli.spec import check
+from eru.cli.spec.expand import expand
+from eru.cli.spec.view import View, child, root_of
 from eru.cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
+    from eru.cli.settings import Settings
     from eru.wire import core_pb2 as pb
 
 FETCH_TIMEOUT_S = 15.0
 SPEC_BYTES_MAX = 4 * 1024 * 1024
-
-TOP_KEYS = ("appname", "entrypoints", "volumes", "volumes_request", "labels", "dns", "extra_hosts", "stages", "builds")
-ENTRY_KEYS = (*("cmd", "commands", "privileged", "dir", "log", "publish", "healthcheck", "hook", "restart", "sysctls"),)
-LOG_KEYS = ("type", "config")
-HEALTH_KEYS = (
-    *("tcp_ports", "http_port", "url", "code"),
-    *("interval", "timeout", "healthy_threshold", "unhealthy_threshold", "exec"),
-)
 # Keys that travel as labels: only agents that know these labels look at them.
 HEALTH_LABELS = {
     "interval": "eru.health.interval",
@@ -38,9 +31,6 @@ HEALTH_LABELS = {
     "unhealthy_threshold": "eru.health.unhealthy_after",
     "exec": "eru.health.exec",
 }
-_DURATION = re.compile(r"\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h))+")
-_THRESHOLD = re.compile(r"[1-9]\d{0,3}")
-HOOK_KEYS = ("after_start", "before_stop", "after_resume", "before_suspend", "force")
 
 
 @dataclass
@@ -57,12 +47,24 @@ class Spec:
     warnings: list[str] = field(default_factory=list)
 
 
-def parse(text: str, entry: str, source: str) -> Spec:
-    """The spec for one entrypoint. Raises Problem naming the line."""
-    from eru.wire import core_pb2 as pb
+def parse(
+    text: str, entry: str, source: str, *, strict: bool = True, variables: Mapping[str, str] | None = None
+) -> Spec:
+    """The spec for one entrypoint. Raises Problem naming the line.
 
-    warnings: list[str] = []
-    top = known_keys(root_of(text, source), TOP_KEYS, warnings)
+    `strict`: a key that nobody knows is an error, not a warning. `variables`
+    replace `${NAME}`; None leaves such text as it is.
+    """
+    root = root_of(text, source)
+    if variables is not None and root.node is not None:
+        expand(root.node, source, variables)
+    found = [each for each in check.findings(root) if strict or each.about(entry)]
+    check.refuse([each for each in found if strict or not each.unknown], source)
+    warnings = [each.told for each in found if each.ignored]
+    if not strict:
+        unknown = [each for each in found if each.unknown]
+        warnings += [f"{each.what} and is ignored{'; ' + each.hint if each.hint else ''}" for each in unknown]
+    top = root.mapping()
     appname = child(top, "appname").text()
     if not appname:
         raise usage(f"{source}: appname is missing", hint="add a line `appname: NAME`")
@@ -75,7 +77,7 @@ def parse(text: str, entry: str, source: str) -> Spec:
             why=f"it has {', '.join(sorted(entries))}",
             hint=did_you_mean(entry, entries) or f"--entry {min(entries)}",
         )
-    options = _entrypoint(pb, entry, known_keys(entries[entry], ENTRY_KEYS, warnings), warnings)
+    options = _entrypoint(entry, entries[entry].mapping())
     return Spec(
         appname=appname,
         entrypoint=options,
@@ -88,7 +90,7 @@ def parse(text: str, entry: str, source: str) -> Spec:
     )
 
 
-def _entrypoint(pb_: object, name: str, keys: dict[str, View], warnings: list[str]) -> pb.EntrypointOptions:
+def _entrypoint(name: str, keys: dict[str, View]) -> pb.EntrypointOptions:
     from eru.wire import core_pb2 as pb
 
     commands = child(keys, "commands").texts()
@@ -106,11 +108,11 @@ def _entrypoint(pb_: object, name: str, keys: dict[str, View], warnings: list[st
     )
     log = child(keys, "log")
     if not log.absent:
-        parts = known_keys(log, LOG_KEYS, warnings)
+        parts = log.mapping()
         options.log.CopyFrom(pb.LogOptions(type=child(parts, "type").text(), config=child(parts, "config").pairs()))
     health = child(keys, "healthcheck")
     if not health.absent:
-        parts = known_keys(health, HEALTH_KEYS, warnings)
+        parts = health.mapping()
         options.healthcheck.CopyFrom(
             pb.HealthCheckOptions(
                 tcp_ports=child(parts, "tcp_ports").texts(),
@@ -121,36 +123,18 @@ def _entrypoint(pb_: object, name: str, keys: dict[str, View], warnings: list[st
         )
     hook = child(keys, "hook")
     if not hook.absent:
-        options.hook.CopyFrom(_hook(known_keys(hook, HOOK_KEYS, warnings), warnings))
+        options.hook.CopyFrom(_hook(hook.mapping()))
     return options
 
 
 def _health_labels(parts: dict[str, View]) -> dict[str, str]:
-    """The health keys that are no part of the message. Raises Problem."""
-    labels = {}
-    for name, label in HEALTH_LABELS.items():
-        view = child(parts, name)
-        if not (text := view.text()):
-            continue
-        if name in ("interval", "timeout") and not _DURATION.fullmatch(text):
-            raise view.wrong("a duration such as 5s or 1m30s")
-        if name.endswith("_threshold") and not _THRESHOLD.fullmatch(text):
-            raise view.wrong("a whole number from 1 to 9999")
-        if name == "exec":
-            try:
-                shlex.split(text)
-            except ValueError as error:
-                raise usage(f"{view.where}: {view.path} is no command: {error}") from None
-        labels[label] = text
-    return labels
+    """The health keys that are no part of the message."""
+    return {label: text for name, label in HEALTH_LABELS.items() if (text := child(parts, name).text())}
 
 
-def _hook(parts: dict[str, View], warnings: list[str]) -> pb.HookOptions:
+def _hook(parts: dict[str, View]) -> pb.HookOptions:
     from eru.wire import core_pb2 as pb
 
-    for name in ("after_resume", "before_suspend"):
-        if name in parts and parts[name].texts():
-            warnings.append(f"{parts[name].where}: {parts[name].path} is not used, core has no such hook")
     return pb.HookOptions(
         after_start=child(parts, "after_start").texts(),
         before_stop=child(parts, "before_stop").texts(),
@@ -161,9 +145,21 @@ def _hook(parts: dict[str, View], warnings: list[str]) -> pb.HookOptions:
 # -- where specs come from
 
 
-async def load(place: str, entry: str) -> Spec:
-    """The spec at a path, an http(s) address, or `-` for standard input."""
-    return parse(await read(place), entry, place if place != "-" else "standard input")
+async def load(place: str, entry: str, settings: Settings | None = None) -> Spec:
+    """The spec at a path, an http(s) address, or `-` for standard input.
+
+    For the published program unknown keys are only told, and `${NAME}` is text, as ever.
+    """
+    import os
+
+    strict = settings is None or not settings.published
+    text = await read(place)
+    return parse(text, entry, called(place), strict=strict, variables=os.environ if strict else None)
+
+
+def called(place: str) -> str:
+    """What messages call it."""
+    return place if place != "-" else "standard input"
 
 
 async def read(place: str) -> str:
