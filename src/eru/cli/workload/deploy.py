@@ -78,7 +78,7 @@ async def deploy(session: Session, spec: str, **values: Any) -> int:
     limit_s = seconds("--timeout", values["timeout"])
     if values["auto_replace"] and (values["all_or_nothing"] or values["if_rev"]):
         raise usage("--auto-replace cannot be combined with --all-or-nothing or --if-rev")
-    parsed = await load(spec, values["entry"])
+    parsed = await load(spec, values["entry"], session.settings)
     for warning in parsed.warnings:
         session.talk.warn(warning)
     request = options.message(session, parsed, values, options.spec_bags(parsed, values))

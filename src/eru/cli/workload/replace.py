@@ -58,7 +58,7 @@ async def replace(session: Session, spec: str, **values: Any) -> int:
         if not (source and colon and target):
             raise usage(f"--copy {item!r} is not of the form src:dst")
         copies[source] = target
-    parsed = await load(spec, values["entry"])
+    parsed = await load(spec, values["entry"], session.settings)
     for warning in parsed.warnings:
         session.talk.warn(warning)
     request = options.message(session, parsed, {**values, "raw_args": ""}, None)

@@ -65,7 +65,7 @@ async def scale(session: Session, app: str, entry: str, count: int, spec: str, *
             f"{app}/{entry} has {counted(len(there), 'instance')}, {count} need a spec",
             hint="add --spec FILE, as for a deploy",
         )
-    parsed = await load(spec, entry)
+    parsed = await load(spec, entry, session.settings)
     if parsed.appname != app:
         raise usage(f"{spec} is the spec of {parsed.appname!r}, not of {app!r}")
     if there:
