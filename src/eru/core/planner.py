@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from eru.core.accounts import Requests
 from eru.core.view import NodeView, Rows, View
 from eru.model.deploy import DeploySpec, NodeFilter
-from eru.model.errors import EruError, NoCapacity, NotFound
+from eru.model.errors import NoCapacity, NotFound
 from eru.model.refusals import Reason, Refusal
 from eru.plan.contract import Candidates
 from eru.plan.merge import merge
 from eru.plan.place import plan
+from eru.resource.contract import Measure
 
 REFUSALS_MAX = 1_000  # nodes that are explained in one answer
+
+Answers = dict[str, tuple[Rows, Measure]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Wish:
     count: int
     nodes_limit: int
     excludes: frozenset[str] = frozenset()
+    answers: Answers = field(default_factory=dict)  # of kinds that take long, asked before: see `Planner.warm`
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +70,16 @@ class Planner:
             return np.array([self._named(name).row for name in names], np.int64)
         return self.view.rows_up(filter.podname, filter.labels, out)
 
-    def measure(self, app: str, entrypoint: str, rows: Rows, requests: Requests) -> Candidates:
+    def measure(
+        self, app: str, entrypoint: str, rows: Rows, requests: Requests, answers: Answers | None = None
+    ) -> Candidates:
         """What every kind says of the rows, merged; what is planned and not reserved yet counts as used."""
         view = self.view
-        measures = [table.measure(requests[name], rows) for name, table in view.tables.items()]
+        known = answers or {}
+        measures = [
+            _picked(*known[name], rows) if name in known else table.measure(requests[name], rows)
+            for name, table in view.tables.items()
+        ]
         merged = merge(rows, measures, view.count_array(app, entrypoint, rows))
         pending = view.pending[rows]
         if not pending.any():
@@ -86,7 +96,7 @@ class Planner:
         rows = self.select(spec.nodes, wish.excludes)
         if not len(rows):
             raise NoCapacity(self._nobody(spec.nodes))
-        candidates = self.measure(spec.app, spec.entrypoint.name, rows, wish.requests)
+        candidates = self.measure(spec.app, spec.entrypoint.name, rows, wish.requests, wish.answers)
         counts = plan(candidates, spec.strategy, wish.count, wish.nodes_limit)
         chosen = np.flatnonzero(counts)
         return Decision(rows[chosen], counts[chosen], len(rows))
@@ -118,24 +128,25 @@ class Planner:
         """Whether any kind may take long to answer."""
         return any(kind.blocking for kind in self.view.kinds.values())
 
-    async def warm(self, wish: Wish) -> None:
-        """Let the kinds that may take long measure in a thread first; they remember what they said."""
+    async def warm(self, wish: Wish) -> Wish:
+        """The wish with what the kinds that may take long say, asked in a thread.
+
+        What changes while they are asked is compared when it is reserved; nodes that come meanwhile take nothing yet.
+        """
+        answers: Answers = {}
         for name, kind in self.view.kinds.items():
             if kind.blocking:
                 rows = self.select(wish.spec.nodes, wish.excludes)
-                await asyncio.to_thread(self.view.tables[name].measure, wish.requests[name], rows)
+                answers[name] = rows, await asyncio.to_thread(self.view.tables[name].measure, wish.requests[name], rows)
+        return replace(wish, answers=answers) if answers else wish
 
     # Explaining.
 
-    def refusals(self, wish: Wish) -> list[Refusal]:
-        """Why each node of the pod (or each named one) takes no further instance."""
+    def refusals(self, wish: Wish) -> tuple[list[Refusal], int]:
+        """Why each node of the pod (or each named one) takes no further instance, and how many these are in all."""
         spec = wish.spec
-        found: list[Refusal] = []
-        for node in self._meant(spec.nodes):
-            if len(found) >= REFUSALS_MAX:
-                break
-            found.append(self._refusal(node, spec.nodes, wish.requests))
-        return found
+        meant = self._meant(spec.nodes)
+        return [self._refusal(node, spec.nodes, wish.requests) for node in meant[:REFUSALS_MAX]], len(meant)
 
     def _meant(self, filter: NodeFilter) -> list[NodeView]:
         if filter.includes:
@@ -177,18 +188,16 @@ class Planner:
         return f"node map is empty: no node of {where} is up and fits the filter"
 
 
-def with_refusals(error: EruError, planner: Planner, wish: Wish) -> EruError:
-    """The error with its reasons, when it is about capacity and they are not there yet."""
-    if isinstance(error, NoCapacity) and not error.refusals:
-        error.refusals = planner.refusals(wish)
-    return error
-
-
-async def explained(error: EruError, planner: Planner, wish: Wish) -> EruError:
-    """As `with_refusals`, in a thread when a kind may take long."""
-    if planner.blocking:
-        return await asyncio.to_thread(with_refusals, error, planner, wish)
-    return with_refusals(error, planner, wish)
+def _picked(asked: Rows, said: Measure, rows: Rows) -> Measure:
+    """Of what was said of the rows `asked`, that of `rows`; one that was not asked takes nothing."""
+    if not len(asked):
+        nothing = np.zeros(len(rows), np.int64)
+        return Measure(nothing, nothing.astype(np.float64), nothing.astype(np.float64), said.weight)
+    place = np.full(int(max(asked.max(), rows.max(initial=0))) + 1, -1, np.int64)
+    place[asked] = np.arange(len(asked))
+    at = place[rows]
+    capacity = np.where(at >= 0, said.capacity[at], 0)
+    return Measure(capacity, said.usage[at], said.rate[at], said.weight)
 
 
 def request_of(spec: DeploySpec, requests: dict[str, Any]) -> Wish:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from eru.core import accounts
 from eru.core.accounts import parse_requests
-from eru.core.planner import Wish, explained, request_of
+from eru.core.planner import Wish, request_of
+from eru.core.reasons import explained
 from eru.core.specs import check_deploy
 from eru.model.deploy import DeploySpec, Strategy
 from eru.model.errors import InvalidInput, NoCapacity, NotFound, Refused
@@ -32,13 +33,12 @@ async def capacity(core: Core, spec: DeploySpec) -> Capacity:
     wish = request_of(spec, parse_requests(core.kinds, spec.resources))
     await core.fleet.fresh()
     if spec.strategy is Strategy.DUMMY:
-        await core.planner.warm(wish)
-        return await _all_that_fits(core, wish)
+        return await _all_that_fits(core, await core.planner.warm(wish))
     if spec.count <= 0:
         raise InvalidInput(f"count: {spec.count}: invalid deploy count")
     planner = core.planner
     try:
-        await planner.warm(wish)
+        wish = await planner.warm(wish)
         decision = planner.decide(wish)
     except (NoCapacity, Refused) as error:
         raise await explained(error, planner, wish) from None
@@ -53,7 +53,7 @@ def _full_enough(core: Core, wish: Wish) -> dict[str, int]:
     """Nodes that belong to a FILL and need nothing more, each with 0, as clients know it."""
     planner, spec = core.planner, wish.spec
     rows = planner.select(spec.nodes)
-    found = planner.measure(spec.app, spec.entrypoint.name, rows, wish.requests)
+    found = planner.measure(spec.app, spec.entrypoint.name, rows, wish.requests, wish.answers)
     table = zip(found.count.tolist(), found.capacity.tolist(), found.row.tolist(), strict=True)
     full = sorted((-count, -fits, row) for count, fits, row in table if fits > 0 and count >= spec.count)
     return {core.fleet.view.name_of(row): 0 for _, _, row in full[: spec.nodes_limit or None]}
@@ -62,7 +62,8 @@ def _full_enough(core: Core, wish: Wish) -> dict[str, int]:
 async def _all_that_fits(core: Core, wish: Wish) -> Capacity:
     planner, spec = core.planner, wish.spec
     rows = planner.select(spec.nodes)
-    fits = planner.measure(spec.app, spec.entrypoint.name, rows, wish.requests).capacity.tolist() if len(rows) else []
+    told = planner.measure(spec.app, spec.entrypoint.name, rows, wish.requests, wish.answers) if len(rows) else None
+    fits = told.capacity.tolist() if told is not None else []
     names = [core.fleet.view.name_of(row) for row in rows.tolist()]
     reported = (many if many < CAPACITY_MOST else UNLIMITED for many in fits)
     nodes = {name: int(many) for name, many in zip(names, reported, strict=True) if many > 0}
@@ -84,11 +85,11 @@ async def dry_run(core: Core, spec: DeploySpec) -> DryRun:
     planner, view = core.planner, core.fleet.view
     result = DryRun(revision=core.fleet.revision)
     try:
-        await planner.warm(wish)
+        wish = await planner.warm(wish)
         decision = planner.decide(wish)
     except (NoCapacity, Refused, NotFound) as error:
-        result.error = await explained(error, planner, wish)
-        result.refusals = error.refusals if isinstance(error, NoCapacity) else []
+        result.error = why = await explained(error, planner, wish)
+        result.refusals = why.refusals if isinstance(why, NoCapacity) else []
     else:
         result.considered = decision.considered
         sequence = 0

@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eru.core.ledger import Held, Operation, StoredWorkload
+from eru.core.reasons import on_node
 from eru.core.recovery import update_engine
 from eru.engine.contract import Capability, Engine
 from eru.lib.tasks import shielded
-from eru.model.errors import Conflict, EngineError, EngineOutcomeUnknown, EruError, InvalidInput, NotSupported
+from eru.model.errors import (
+    Conflict,
+    EngineError,
+    EngineOutcomeUnknown,
+    EruError,
+    InvalidInput,
+    NoCapacity,
+    NotSupported,
+)
 from eru.model.nodes import Resources
 from eru.model.workloads import Workload
 
@@ -67,6 +76,9 @@ async def _reallot(core: Core, op: Operation, id: str, bags: Resources) -> tuple
         except Conflict:
             if clock.monotonic() >= until:
                 raise
+        except NoCapacity as error:
+            op.left_behind = True
+            raise on_node(error, workload.nodename) from None
         except BaseException:
             op.left_behind = True
             raise

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from eru.core.accounts import Requests
 from eru.core.ledger import RESERVE_MAX, Operation, Reserved
-from eru.core.planner import Decision, Planner, Wish, explained
+from eru.core.planner import Decision, Planner, Wish
+from eru.core.reasons import explained
 from eru.model.deploy import DeploySpec, Strategy
 from eru.model.errors import Conflict, EruError, NoCapacity, NotFound, Refused
 from eru.model.names import IDENT_LENGTH, workload_name
@@ -103,14 +104,14 @@ class Reservation:
         planner = self.core.planner
         try:
             if planner.blocking:
-                await planner.warm(wish)
+                wish = await planner.warm(wish)
             return planner.decide(wish)
         except (NoCapacity, NotFound, Refused):
             await self.core.fleet.fresh()
             await settled(self.core, planner)
         try:
             if planner.blocking:
-                await planner.warm(wish)
+                wish = await planner.warm(wish)
             return planner.decide(wish)
         except Refused as error:
             if self.placed and self.spec.strategy is Strategy.FILL and not isinstance(error, NoCapacity):
