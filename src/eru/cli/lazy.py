@@ -183,17 +183,19 @@ def _anywhere() -> list[tuple[str, list[str], dict[str, Any]]]:
         ("eru", ["-e", "--eru"], {"default": None}),
         ("context", ["--context"], {"default": None}),
         ("utc", ["--utc"], {"is_flag": True}),
+        ("fields", ["--json"], {"default": None}),
         ("quiet", ["-q", "--quiet"], {"is_flag": True}),
         ("verbose", ["-v", "--verbose"], {"is_flag": True}),
     ]
 
 
 def verb(
-    name: str, *, examples: str = "", tail: bool = False, offline: bool = False, **attrs: Any
+    name: str, *, examples: str = "", tail: bool = False, offline: bool = False, watch: bool = False, **attrs: Any
 ) -> Callable[[Body], Verb]:
     """Make a command of `async def body(session, **parameters) -> exit code or None`.
 
     `offline`: it asks no core, so a context that is broken or missing is none of its business.
+    `watch`: it is a list that can be shown again and again.
     """
 
     def decorate(body: Body) -> Verb:
@@ -204,6 +206,8 @@ def verb(
             settings = ctx.find_object(Settings) or Settings()
             if given.get("output") is not None:
                 given["output"] = format_name(given["output"], strict=not settings.published)
+            if given.get("fields") and given.get("output") is None:
+                given["output"] = "json"
             settings = settings.overridden(given)
             if not offline:
                 from eru.cli.context.choose import effective
@@ -211,20 +215,33 @@ def verb(
                 settings = effective(settings)
                 if not values.get("pod", "-") and any(isinstance(each, Pod) for each in ctx.command.params):
                     values["pod"] = settings.pod
-            return _start(body, settings, values)
+            every = values.pop("interval") if watch else ""
+            if watch and not values.pop("watch"):
+                every = ""
+            return _start(body, settings, values, every)
 
+        if watch:
+            for option in _watch_options():
+                callback = option(callback)
         return click.command(name, cls=Verb, examples=examples, tail=tail, **attrs)(callback)
 
     return decorate
 
 
-def _start(body: Body, settings: Settings, values: dict[str, Any]) -> int:
+def _watch_options() -> list[Callable[[Any], Any]]:
+    return [
+        click.option("--interval", default="2s", metavar="TIME", show_default=True, help="With --watch: how often."),
+        click.option("-w", "--watch", is_flag=True, help="Again and again; one JSON line per change where piped."),
+    ]
+
+
+def _start(body: Body, settings: Settings, values: dict[str, Any], every: str = "") -> int:
     import asyncio  # only commands pay for it, help does not
 
-    return int(asyncio.run(_run(body, settings, values)) or 0)
+    return int(asyncio.run(_run(body, settings, values, every)) or 0)
 
 
-async def _run(body: Body, settings: Settings, values: dict[str, Any]) -> int | None:
+async def _run(body: Body, settings: Settings, values: dict[str, Any], every: str) -> int | None:
     import asyncio
 
     from eru.cli.session import Session
@@ -233,4 +250,8 @@ async def _run(body: Body, settings: Settings, values: dict[str, Any]) -> int | 
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with Session(settings) as session:
+        if every:
+            from eru.cli.show.watch import interval, repeat
+
+            return await repeat(session, functools.partial(body, session, **values), interval(every))
         return await body(session, **values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from contextlib import aclosing
@@ -15,7 +16,8 @@ from google.protobuf.message import Message
 from eru.cli.exits import usage
 from eru.cli.settings import Settings
 from eru.cli.show import document
-from eru.cli.show.talk import Talk
+from eru.cli.show.columns import Column, fitted, screen_width, wide
+from eru.cli.show.talk import Talk, wants_colour
 from eru.lib.world import World, real_world
 from eru.model.errors import CoreUnreachable, RemoteError
 from eru.wire.channel import ClientTLS, CoreClient, connect
@@ -35,6 +37,8 @@ class Session:
         self.settings = settings
         self.world = world or real_world()
         self.talk = Talk(quiet=settings.quiet, verbose=settings.verbose)
+        self.captured: list[str] | None = None  # what would be written, while somebody collects it
+        self.intercept: Callable[[Any, Sequence[str]], None] | None = None  # takes results instead of the output
         self._core: CoreClient | None = None
         self._password: str | None = None
         self._warned = False
@@ -169,17 +173,51 @@ class Session:
     @property
     def tables(self) -> bool:
         """Whether tables are wanted, rather than documents."""
-        return self.settings.output == "table"
+        return self.settings.output in ("table", "wide")
+
+    @property
+    def screen(self) -> bool:
+        """Whether standard output is a terminal that our own forms are meant for."""
+        return sys.stdout.isatty() and not self.settings.published and os.environ.get("TERM") != "dumb"
+
+    def screen_size(self) -> os.terminal_size:
+        """Of the terminal that standard output is."""
+        try:
+            lines = os.get_terminal_size(sys.stdout.fileno()).lines
+        except (OSError, ValueError):
+            lines = 24
+        return os.terminal_size((screen_width(sys.stdout), lines))
 
     def write(self, text: str) -> None:
         """Text for standard output, as it is."""
+        if self.captured is not None:
+            self.captured.append(text)
+            return
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    def show(self, data: Any, table: Callable[[], str], names: Sequence[str] = ()) -> None:
-        """One result: a table, or the document of `data`, or its `names` one per line."""
+    def show(
+        self,
+        data: Any,
+        table: Callable[[], str],
+        names: Sequence[str] = (),
+        columns: Callable[[], Sequence[Column]] | None = None,
+    ) -> None:
+        """One result: a table, or the document of `data`, or its `names` one per line.
+
+        `columns` are the same as a list that fits a terminal, and for `-o
+        wide`; without them both show the table.
+        """
         output = self.settings.output
-        if output == "table":
+        if self.intercept is not None:
+            self.intercept(data, names)
+        elif self.settings.fields:
+            self.document(document.selected(data, self.settings.fields))
+        elif output == "wide" and columns is not None:
+            self.write(wide(columns()))
+        elif output == "table" and columns is not None and self.screen:
+            self.write(fitted(columns(), self.screen_size().columns, paint=wants_colour(sys.stdout)))
+        elif output in ("table", "wide"):
             self.write(table())
         elif output == "name":
             self.write("".join(f"{name}\n" for name in names))
@@ -189,13 +227,19 @@ class Session:
         else:
             self.document(data)
 
-    def show_each(self, data: Sequence[Any], table: Callable[[], str], names: Sequence[str] = ()) -> None:
+    def show_each(
+        self,
+        data: Sequence[Any],
+        table: Callable[[], str],
+        names: Sequence[str] = (),
+        columns: Callable[[], Sequence[Column]] | None = None,
+    ) -> None:
         """Like `show`, with one document after the other instead of a list."""
-        if self.settings.output in ("json", "yaml"):
+        if self.settings.output in ("json", "yaml") and self.intercept is None and not self.settings.fields:
             for item in data:
                 self.document(item)
         else:
-            self.show(list(data), table, names)
+            self.show(list(data), table, names, columns)
 
     def document(self, data: Any) -> None:
         """One document in the wanted format."""

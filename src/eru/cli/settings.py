@@ -35,6 +35,7 @@ class Settings:
     verbose: bool = False
     expand: bool = False
     utc: bool = False
+    fields: str = ""  # of --json: names with commas, or ?
     tls: bool = False
     tls_ca: str = ""
     tls_cert: str = ""

@@ -8,6 +8,7 @@ from eru.cli import names
 from eru.cli.exits import Exit, usage
 from eru.cli.lazy import verb
 from eru.cli.session import Session
+from eru.cli.show import lists
 from eru.cli.show.document import as_data
 from eru.cli.show.table import render_merged
 from eru.wire import core_pb2 as pb
@@ -70,7 +71,7 @@ async def remove(
     return Exit.OK
 
 
-@verb("list", examples="eru image list --pod prod\neru image list --node web1 --filter shop")
+@verb("list", watch=True, examples="eru image list --pod prod\neru image list --node web1 --filter shop")
 @click.option("--pod", default="", shell_complete=names.pods, help="On all nodes of this pod.")
 @click.option("--node", multiple=True, shell_complete=names.nodes, help="On this node; can be repeated.")
 @click.option("--filter", "text", default="", help="Only images whose name matches.")
@@ -88,7 +89,7 @@ async def list_(session: Session, pod: str, node: tuple[str, ...], text: str) ->
             else:
                 found.append(answer)
     found.sort(key=lambda each: each.nodename)
-    session.show([as_data(each) for each in found], lambda: _table(found), _names(found))
+    session.show([as_data(each) for each in found], lambda: _table(found), _names(found), lambda: lists.images(found))
     if failed:
         return Exit.PARTLY if found else Exit.ERROR
     return Exit.OK

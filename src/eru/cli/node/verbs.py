@@ -18,7 +18,11 @@ from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
 
-@verb("list", examples="eru node list\neru node list prod --filter down\neru node list --label zone=a --show-info")
+@verb(
+    "list",
+    watch=True,
+    examples="eru node list\neru node list prod --filter down\neru node list --label zone=a --show-info",
+)
 @click.argument("pod", required=False, default="", shell_complete=names.pods)
 @click.option("-f", "--filter", "state", default="all", metavar="up|down|all", help="Only nodes in this state.")
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Only nodes with this label; can be repeated.")

@@ -9,7 +9,7 @@ from eru.cli.exits import Exit
 from eru.cli.lazy import verb
 from eru.cli.parse import choice, pairs
 from eru.cli.session import Session
-from eru.cli.show import tables
+from eru.cli.show import lists, tables
 from eru.cli.show.document import as_data
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
@@ -39,6 +39,7 @@ async def fetch(
 
 @verb(
     "nodes",
+    watch=True,
     examples="eru pod nodes prod\neru pod nodes --filter down\neru pod nodes prod --label zone=a --show-info",
 )
 @click.argument("name", required=False, default="", shell_complete=names.pods)
@@ -76,7 +77,10 @@ async def show(
             session.write(tables.nodes([node], info=info))
         return Exit.OK
     session.show_each(
-        [as_data(node) for node in found], lambda: tables.nodes(found, info=info), [node.name for node in found]
+        [as_data(node) for node in found],
+        lambda: tables.nodes(found, info=info),
+        [node.name for node in found],
+        lambda: lists.nodes(found),
     )
     return Exit.OK
 

@@ -7,18 +7,23 @@ import click
 from eru.cli import names
 from eru.cli.lazy import verb
 from eru.cli.session import Session
-from eru.cli.show import tables
+from eru.cli.show import lists, tables
 from eru.cli.show.document import as_data
 from eru.cli.show.table import render
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
 
-@verb("list", examples="eru pod list\neru -o json pod list")
+@verb("list", watch=True, examples="eru pod list\neru pod list --watch\neru -o json pod list")
 async def list_(session: Session) -> None:
     """All pods, by name."""
     found = sorted((await session.unary(rpc.ListPods, pb.Empty())).pods, key=lambda pod: pod.name)
-    session.show([as_data(pod) for pod in found] or None, lambda: tables.pods(found), [pod.name for pod in found])
+    session.show(
+        [as_data(pod) for pod in found] or None,
+        lambda: tables.pods(found),
+        [pod.name for pod in found],
+        lambda: lists.pods(found),
+    )
 
 
 @verb("add", examples='eru pod add prod --desc "machines for customers"')

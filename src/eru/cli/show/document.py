@@ -88,6 +88,32 @@ def expanded(data: Any) -> Any:
     return data
 
 
+def selected(data: Any, fields: str) -> Any:
+    """Only some fields of each item, in the order asked for, null where there is none; `?`: what fields there are.
+
+    Raises Problem for a field that no message has.
+    """
+    items = data if isinstance(data, list) else [] if data is None else [data]
+    there = list(dict.fromkeys(key for item in items if isinstance(item, dict) for key in item))
+    if fields.strip() == "?":
+        return there
+    wanted = [each.strip() for each in fields.split(",") if each.strip()]
+    for name in wanted:
+        if name not in there and name not in _all_fields():
+            from eru.cli.exits import usage
+            from eru.cli.suggest import did_you_mean
+
+            raise usage(f"--json {name!r} is no field of this", hint=did_you_mean(name, there) or "--json ? lists them")
+    made = [{name: item.get(name) for name in wanted} for item in items if isinstance(item, dict)]
+    return made if isinstance(data, list) or data is None else made[0]
+
+
+def _all_fields() -> set[str]:
+    from eru.cli.spec.messages import messages
+
+    return {name for message in messages().values() for name in message.fields}
+
+
 def _opened(key: str, value: Any) -> Any:
     if isinstance(value, str) and key in ("resources", "resource_capacity", "resource_usage", "info"):
         try:
