@@ -71,11 +71,16 @@ async def ids(session: Session, words: Sequence[str]) -> list[str]:
 
 async def named(session: Session, words: Sequence[str]) -> dict[str, str]:
     """Full id -> name in the order of the words; the name of what was given as a full id is "". Raises Problem."""
+    return {id_: each.name for id_, each in (await found(session, words)).items()}
+
+
+async def found(session: Session, words: Sequence[str]) -> dict[str, pb.Workload]:
+    """Id -> workload in the order of the words; of what was given as a full id only the id is set. Raises Problem."""
     directory = Directory(session)
-    out: dict[str, str] = {}
+    out: dict[str, pb.Workload] = {}
     for word in words:
-        found = pb.Workload(id=word) if is_full_id(word) else await one(directory, word)
-        out.setdefault(found.id, found.name)
+        meant = pb.Workload(id=word) if is_full_id(word) else await one(directory, word)
+        out.setdefault(meant.id, meant)
     if not out:
         raise usage("no workload is named", hint="give ids, prefixes of ids, or names; `eru workload list` shows them")
     return out
@@ -87,7 +92,10 @@ async def one(directory: Directory, word: str) -> pb.Workload:
     if len(found) == 1:
         return found[0]
     if found:
-        raise usage(f"{word!r} fits {len(found)} workloads", why=_listed(found), hint="give more of the id or name")
+        hint = "give more of the id or name"
+        if all(belongs(each.name, word) for each in found):
+            hint += f"; --app {word} means all of them"
+        raise usage(f"{word!r} fits {len(found)} workloads", why=_listed(found), hint=hint)
     raise await _absent(directory, word)
 
 

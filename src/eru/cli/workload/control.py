@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from eru.cli import names, resolve
-from eru.cli.exits import Exit, Problem, explain, usage
+from eru.cli.exits import Exit, explain, human_bytes
 from eru.cli.lazy import Verb, verb
 from eru.cli.session import Session
+from eru.cli.show.resources import totals
 from eru.cli.show.talk import counted
+from eru.cli.workload.select import Chosen, asking, chosen, confirm, label, plan, selectors, whole
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -26,19 +26,7 @@ _DONE = {
     "remove": "removed",
     "dissociate": "dissociated",
 }
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def _selection(body: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--yes", is_flag=True, help="Do not ask when --app names many at once."),
-        click.option("--entry", default="", shell_complete=names.entrypoints, help="With --app: only this entrypoint."),
-        click.option("--app", default="", shell_complete=names.apps, help="All workloads of this app."),
-        click.argument("ids", nargs=-1, shell_complete=names.workloads),
-    ):
-        body = option(body)
-    return body
+FINAL = ("remove", "dissociate")  # nothing undoes these
 
 
 class Tally:
@@ -54,8 +42,7 @@ class Tally:
 
     def label(self, id_: str) -> str:
         """Its name if we know it, and a short id."""
-        name = self.named.get(id_, "")
-        return f"{name} ({resolve.short(id_)})" if name else resolve.short(id_)
+        return label(id_, self.named.get(id_, ""))
 
     def take(self, id_: str, error: str, hook: str) -> None:
         """Note one answer; a second one for the same workload is only told (hooks of a restart)."""
@@ -85,46 +72,27 @@ class Tally:
         return Exit.PARTLY if self.done else Exit.ERROR
 
 
-async def _wanted(session: Session, values: dict[str, Any], action: str) -> tuple[list[str], dict[str, str]]:
-    """(ids, id -> name) of what the user named."""
-    words, app = values["ids"], values["app"]
-    if not words and not app:
-        raise usage(f"nothing to {action} is named", hint="give ids, prefixes, names, or --app APP")
-    if values["entry"] and not app:
-        raise usage("--entry needs --app")
-    named: dict[str, str] = {}
-    if app:
-        target = f"{app}/{values['entry']}" if values["entry"] else app
-        found = await resolve.Directory(session).of_app(target)
-        if not found:
-            await resolve.one(resolve.Directory(session), target)
-        named = {each.id: each.name for each in found}
-        _confirm(f"{action} all {counted(len(found), 'workload')} of {target}", values["yes"])
-    if words:
-        named |= {id_: name for id_, name in (await resolve.named(session, words)).items() if id_ not in named}
-    return list(named), named
+async def _chosen(session: Session, values: dict[str, Any], action: str) -> Chosen:
+    """What the user named, and, unless it is only a plan, has said yes to."""
+    picked = await chosen(session, values, action)
+    if not values["dry_run"]:
+        confirm(session, action, picked, yes=values["yes"], final=action in FINAL)
+    return picked
 
 
-def _confirm(what: str, yes: bool) -> None:
-    """Ask on a terminal; elsewhere insist on --yes."""
-    if yes:
-        return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise usage(f"refusing to {what} without being sure", hint="add --yes")
-    if not click.confirm(f"{what[:1].upper()}{what[1:]}?", err=True):
-        raise Problem("nothing was done", code=Exit.ERROR)
-
-
-def _control(action: str, doc: str, examples: str) -> Verb:
+def _control(action: str, doc: str, consequence: str, examples: str) -> Verb:
     @verb(action, help=doc, examples=examples)
-    @_selection
+    @selectors
     @click.option("-f", "--force", is_flag=True, help="Go on even if a hook fails.")
+    @asking
     async def body(session: Session, force: bool, **values: Any) -> int:
-        wanted, named = await _wanted(session, values, action)
-        tally = Tally(session, action, wanted, named)
+        picked = await _chosen(session, values, action)
+        if values["dry_run"]:
+            return await plan(session, picked, consequence)
+        tally = Tally(session, action, picked.ids, picked.named)
         try:
             async for answer in session.stream(
-                rpc.ControlWorkload, pb.ControlWorkloadOptions(IDs=wanted, type=action, force=force)
+                rpc.ControlWorkload, pb.ControlWorkloadOptions(IDs=picked.ids, type=action, force=force)
             ):
                 tally.take(answer.id, answer.error, answer.hook.decode("utf-8", "replace"))
         except RemoteError as error:
@@ -134,25 +102,62 @@ def _control(action: str, doc: str, examples: str) -> Verb:
     return body
 
 
-start = _control("start", "Start stopped workloads.", "eru workload start 3f2a\neru workload start --app shop")
-stop = _control("stop", "Stop workloads; they keep what they were granted.", "eru workload stop 3f2a shop_web_aBcDeF")
+start = _control(
+    "start",
+    "Start stopped workloads.",
+    "be started; what runs already stays as it is",
+    "eru workload start 3f2a\neru workload start --app shop --yes",
+)
+stop = _control(
+    "stop",
+    "Stop workloads; they keep what they were granted.",
+    "be stopped; they keep their resources, and start again with `start`",
+    "eru workload stop 3f2a shop_web_aBcDeF\neru workload stop --node web1 --yes",
+)
 restart = _control(
     "restart",
     "Stop and start workloads.",
+    "be stopped and started, all at the same time",
     "eru workload restart --app shop --entry web --yes\neru workload restart 3f2a",
 )
-suspend = _control("suspend", "Freeze workloads where the engine can.", "eru workload suspend 3f2a")
-resume = _control("resume", "Thaw frozen workloads.", "eru workload resume 3f2a")
+suspend = _control(
+    "suspend",
+    "Freeze workloads where the engine can.",
+    "be frozen; they keep their memory and answer nothing",
+    "eru workload suspend 3f2a",
+)
+resume = _control("resume", "Thaw frozen workloads.", "go on where they were frozen", "eru workload resume 3f2a")
 
 
 @verb("remove", examples="eru workload remove 3f2a\neru workload remove --app shop --entry web --yes")
-@_selection
+@selectors
 @click.option("-f", "--force", is_flag=True, help="Remove even what still runs or whose hook fails.")
 @click.option("-s", "--step", type=int, default=1, hidden=True)
+@asking
 async def remove(session: Session, force: bool, step: int, **values: Any) -> int:
     """Stop workloads, remove them, and give back what they were granted."""
-    wanted, named = await _wanted(session, values, "remove")
-    return await remove_ids(session, wanted, named, force=force)
+    picked = await _chosen(session, values, "remove")
+    if values["dry_run"]:
+        return await _removal(session, await whole(session, picked), force=force)
+    return await remove_ids(session, picked.ids, picked.named, force=force)
+
+
+async def _removal(session: Session, picked: Chosen, *, force: bool) -> int:
+    """What a removal would do and give back."""
+    running = [each.name for each in picked.found.values() if each.status.running]
+    if running and not force:
+        session.talk.warn(f"{counted(len(running), 'workload')} still runs; without --force it would not be removed")
+    granted = totals([each.resources for each in picked.found.values()])
+    back = [
+        text
+        for text, number in (
+            (f"{granted['CPUs']:g} cores", granted["CPUs"]),
+            (f"{human_bytes(granted['Memory'])} of memory", granted["Memory"]),
+            (f"{human_bytes(granted['Storage'])} of disk", granted["Storage"]),
+        )
+        if number
+    ]
+    return await plan(session, picked, f"be removed and give back {', '.join(back) or 'nothing'}")
 
 
 async def remove_ids(session: Session, wanted: Sequence[str], named: dict[str, str], *, force: bool) -> int:
@@ -172,30 +177,19 @@ async def remove_ids(session: Session, wanted: Sequence[str], named: dict[str, s
     return tally.finish()
 
 
-@verb("dissociate", examples="eru workload dissociate 3f2a\neru workload dissociate --node web1")
-@click.argument("ids", nargs=-1, shell_complete=names.workloads)
-@click.option("--node", multiple=True, shell_complete=names.nodes, help="All workloads of this node; can be repeated.")
-async def dissociate(session: Session, ids: tuple[str, ...], node: tuple[str, ...]) -> int:
+@verb("dissociate", examples="eru workload dissociate 3f2a\neru workload dissociate --node web1 --yes")
+@selectors
+@asking
+async def dissociate(session: Session, **values: Any) -> int:
     """Forget workloads and give back their grants, without touching what runs."""
-    wanted = dict.fromkeys(await resolve.ids(session, ids) if ids else [], "")
-    async for id_, name in _on_nodes(session, node):
-        wanted[id_] = name
-    if not wanted:
-        raise usage("nothing to dissociate", hint="give ids, or --node with workloads on it")
-    tally = Tally(session, "dissociate", list(wanted), wanted)
+    published = session.settings.program == "eru-cli" and not (values["app"] or values["entry"] or values["label"])
+    picked = await _chosen(session, {**values, "yes": values["yes"] or published}, "dissociate")
+    if values["dry_run"]:
+        return await plan(session, picked, "be forgotten; what runs goes on, and core will not know of it")
+    tally = Tally(session, "dissociate", picked.ids, picked.named)
     try:
-        async for answer in session.stream(rpc.DissociateWorkload, pb.DissociateWorkloadOptions(IDs=list(wanted))):
+        async for answer in session.stream(rpc.DissociateWorkload, pb.DissociateWorkloadOptions(IDs=picked.ids)):
             tally.take(answer.id, answer.error, "")
     except RemoteError as error:
         return tally.finish(error)
     return tally.finish()
-
-
-async def _on_nodes(session: Session, nodes: Sequence[str]) -> AsyncIterator[tuple[str, str]]:
-    for node in nodes:
-        async with names.naming(session, "node", node):
-            answer = await session.unary(rpc.ListNodeWorkloads, pb.GetNodeOptions(nodename=node))
-            if not answer.workloads:
-                await session.unary(rpc.GetNode, pb.GetNodeOptions(nodename=node))
-        for each in sorted(answer.workloads, key=lambda each: each.name):
-            yield each.id, each.name

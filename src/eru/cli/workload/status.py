@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
-from eru.cli import names, resolve
+from eru.cli import resolve
 from eru.cli.exits import Exit, usage
 from eru.cli.lazy import verb
 from eru.cli.parse import pairs
 from eru.cli.session import Session
 from eru.cli.show import tables
 from eru.cli.show.document import as_data
+from eru.cli.workload.select import chosen, selectors
 from eru.cli.workload.verbs import absent
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
 
-@verb("get-status", examples="eru workload get-status 3f2a shop_web_aBcDeF")
-@click.argument("ids", nargs=-1, required=True, shell_complete=names.workloads)
-async def get_status(session: Session, ids: tuple[str, ...]) -> int:
+@verb("get-status", examples="eru workload get-status 3f2a shop_web_aBcDeF\neru workload get-status --app shop")
+@selectors
+async def get_status(session: Session, **values: Any) -> int:
     """The status of workloads as last reported."""
-    return await show(session, await resolve.ids(session, ids))
+    return await show(session, (await chosen(session, values, "look at")).ids)
 
 
-@verb("status", examples="eru workload status shop/web\neru workload status 3f2a")
-@click.argument("what", nargs=-1, required=True, shell_complete=names.apps)
-async def status(session: Session, what: tuple[str, ...]) -> int:
+@verb("status", examples="eru workload status shop/web\neru workload status 3f2a\neru workload status --node web1")
+@selectors
+async def status(session: Session, ids: tuple[str, ...], **values: Any) -> int:
     """Whether workloads run and are healthy: ids, names, an app or app/entry. Exit code 1 if one is not healthy."""
-    found = await resolve.group(session, what)
-    return await show(session, [each.id for each in found], judge=True)
+    wanted = dict.fromkeys(each.id for each in await resolve.group(session, ids))
+    if not ids or any(values.values()):
+        wanted |= dict.fromkeys((await chosen(session, {**values, "ids": ()}, "look at")).ids)
+    return await show(session, list(wanted), judge=True)
 
 
 async def show(session: Session, wanted: list[str], *, judge: bool = False) -> int:
@@ -55,7 +59,7 @@ async def show(session: Session, wanted: list[str], *, judge: bool = False) -> i
 
 
 @verb("set-status", examples="eru workload set-status 3f2a --running --healthy --network host=10.0.0.5")
-@click.argument("ids", nargs=-1, required=True, shell_complete=names.workloads)
+@selectors
 @click.option("--running", is_flag=True, help="It runs.")
 @click.option("--healthy", is_flag=True, help="It is healthy.")
 @click.option("--ttl", type=int, default=0, help="Seconds until the report expires; 0: never.")
@@ -63,12 +67,12 @@ async def show(session: Session, wanted: list[str], *, judge: bool = False) -> i
 @click.option("--extension", default="", metavar="JSON", help="More to keep with the status.")
 async def set_status(
     session: Session,
-    ids: tuple[str, ...],
     running: bool,
     healthy: bool,
     ttl: int,
     network: tuple[str, ...],
     extension: str,
+    **values: Any,
 ) -> int:
     """Report a status, as an agent would."""
     if ttl < 0:
@@ -76,7 +80,7 @@ async def set_status(
     if extension:
         _check_json(extension)
     networks = pairs("--network", network)
-    wanted = await resolve.ids(session, ids)
+    wanted = (await chosen(session, values, "report")).ids
     statuses = [
         pb.WorkloadStatus(
             id=each, running=running, healthy=healthy, ttl=ttl, networks=networks, extension=extension.encode()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
-from eru.cli import names, resolve
+from eru.cli import resolve
 from eru.cli.exits import Exit, explain, usage
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.spec import files
+from eru.cli.workload.select import chosen, selectors
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -21,19 +22,35 @@ from eru.wire import methods as rpc
 CHUNK_BYTES = 256 * 1024  # one message of a large file
 
 
-@verb("copy", examples="eru workload copy 3f2a:/var/log/app.log,/etc/app.conf --dir ./fetched")
-@click.argument("sources", nargs=-1, required=True, metavar="ID:PATH[,PATH]...")
+@verb(
+    "copy",
+    examples="""
+eru workload copy 3f2a:/var/log/app.log,/etc/app.conf --dir ./fetched
+eru workload copy --app shop --entry web :/var/log/app.log --dir ./fetched
+""",
+)
+@selectors
 @click.option("-d", "--dir", "folder", default="/tmp", show_default=True, help="Where the archives go.")
-async def copy(session: Session, sources: tuple[str, ...], folder: str) -> int:
-    """Fetch files as tar archives, one per file. The names of the archives are printed."""
+async def copy(session: Session, ids: tuple[str, ...], folder: str, **values: Any) -> int:
+    """Fetch files as tar archives, one per file. The names of the archives are printed.
+
+    IDS are ID:PATH[,PATH]..., or :PATH[,PATH]... for all that the selectors pick.
+    """
+    everyone: list[str] | None = None
     targets: dict[str, pb.CopyPaths] = {}
-    for source in sources:
+    for source in ids or ("",):
         word, colon, paths = source.partition(":")
         wanted = [path for path in paths.split(",") if path]
-        if not (word and colon and wanted):
-            raise usage(f"{source!r} is not of the form id:path1,path2")
-        id_ = (await resolve.ids(session, [word]))[0]
-        targets.setdefault(id_, pb.CopyPaths()).paths.extend(wanted)
+        if not (colon and wanted) or (not word and not any(values.values())):
+            raise usage(f"{source!r} is not of the form id:path1,path2", hint="eru workload copy 3f2a:/etc/hosts")
+        if word:
+            from_ = await resolve.ids(session, [word])
+        else:
+            from_ = everyone = everyone or (await chosen(session, {**values, "ids": ()}, "copy from")).ids
+        for id_ in from_:
+            targets.setdefault(id_, pb.CopyPaths()).paths.extend(wanted)
+    if everyone is None and any(values.values()):
+        raise usage("the selectors pick workloads, but no :PATH says what to fetch", hint="for example :/etc/hosts")
     return await _fetch(session, pb.CopyOptions(targets=targets), _folder(folder))
 
 
@@ -88,26 +105,32 @@ def _new_file(place: Path, stem: str) -> tuple[Path, BinaryIO]:
     raise usage(f"{place} is full of archives named {stem}")
 
 
-@verb("send", examples="eru workload send 3f2a --file ./app.conf:/etc/app.conf:644:0:0")
-@click.argument("ids", nargs=-1, required=True, shell_complete=names.workloads)
+@verb(
+    "send",
+    examples="""
+eru workload send 3f2a --file ./app.conf:/etc/app.conf:644:0:0
+eru workload send --app shop --entry web --file ./app.conf:/etc/app.conf
+""",
+)
+@selectors
 @click.option("--file", "file_", multiple=True, required=True, metavar="SRC:DST[:MODE[:UID:GID]]", help="A file.")
-async def send(session: Session, ids: tuple[str, ...], file_: tuple[str, ...]) -> int:
+async def send(session: Session, file_: tuple[str, ...], **values: Any) -> int:
     """Put files into workloads."""
     packed = files.packed(file_)
-    wanted = await resolve.ids(session, ids)
+    wanted = (await chosen(session, values, "send to")).ids
     asked = pb.SendOptions(IDs=wanted, data=packed.data, modes=packed.modes, owners=packed.owners)
     return await _tell(session, session.stream(rpc.Send, asked), len(wanted) * len(packed.data))
 
 
 @verb("sendlarge", examples="eru workload sendlarge 3f2a 77b0 --file ./data.img:/data/data.img:600:0:0")
-@click.argument("ids", nargs=-1, required=True, shell_complete=names.workloads)
+@selectors
 @click.option("--file", "file_", multiple=True, required=True, metavar="SRC:DST[:MODE[:UID:GID]]", help="One file.")
-async def sendlarge(session: Session, ids: tuple[str, ...], file_: tuple[str, ...]) -> int:
+async def sendlarge(session: Session, file_: tuple[str, ...], **values: Any) -> int:
     """Put one file of any size into workloads; it is sent in pieces and never held in memory."""
     if len(file_) != 1:
         raise usage(f"--file is given {len(file_)} times", hint="sendlarge sends exactly one file")
     parcel = files.parse(file_)[0]
-    wanted = await resolve.ids(session, ids)
+    wanted = (await chosen(session, values, "send to")).ids
     size = parcel.source.stat().st_size
 
     async def chunks() -> AsyncIterator[pb.FileOptions]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from eru.cli import names, resolve
+from eru.cli import names
 from eru.cli.exits import Exit, Problem, usage
 from eru.cli.lazy import verb
 from eru.cli.parse import pairs
 from eru.cli.session import Session
-from eru.cli.show import tables
+from eru.cli.show import lists, tables
 from eru.cli.show.document import as_data
 from eru.cli.show.resources import totals
 from eru.cli.show.table import render
 from eru.cli.suggest import did_you_mean
+from eru.cli.workload.select import chosen, selectors
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -21,6 +24,7 @@ from eru.wire import methods as rpc
 
 @verb(
     "list",
+    watch=True,
     examples="""
 eru workload list
 eru workload list shop --entry web --node web1
@@ -73,7 +77,12 @@ async def list_(
     if statistics:
         _statistics(session, found)
         return Exit.OK
-    session.show([as_data(each) for each in found], lambda: tables.workloads(found), [each.id for each in found])
+    session.show(
+        [as_data(each) for each in found],
+        lambda: tables.workloads(found),
+        [each.id for each in found],
+        lambda: lists.workloads(found, now_s=session.world.clock.now(), utc=session.settings.utc),
+    )
     if not found and app:
         await _explain_empty(session, app)
     return Exit.OK
@@ -102,20 +111,26 @@ async def _explain_empty(session: Session, app: str) -> None:
     session.talk.say(f"no workload of an app {app}{'; ' + hint if hint else ''}")
 
 
-@verb("get", examples="eru workload get 3f2a\neru workload get shop_web_aBcDeF\neru -o json --expand workload get 3f2a")
-@click.argument("ids", nargs=-1, required=True, shell_complete=names.workloads)
-async def get(session: Session, ids: tuple[str, ...]) -> int:
-    """Single workloads, by id, prefix of an id, or name."""
-    wanted = await resolve.ids(session, ids)
-    try:
-        answer = await session.unary(rpc.GetWorkloads, pb.WorkloadIDs(IDs=wanted))
-    except RemoteError as error:
-        raise await absent(session, wanted, error) from None
-    found = list(answer.workloads)
+@verb(
+    "get",
+    examples="eru workload get 3f2a\neru workload get --app shop --node n1\neru -o json --expand workload get 3f2a",
+)
+@selectors
+async def get(session: Session, **values: Any) -> int:
+    """Single workloads, by id, prefix of an id, or name; or all that selectors pick."""
+    found = await fetched(session, (await chosen(session, values, "get")).ids)
     session.show(
         [as_data(each) for each in found] or None, lambda: tables.workloads(found), [each.id for each in found]
     )
     return Exit.OK
+
+
+async def fetched(session: Session, wanted: list[str]) -> list[pb.Workload]:
+    """Everything core knows of these. Raises Problem that names the one that is missing."""
+    try:
+        return list((await session.unary(rpc.GetWorkloads, pb.WorkloadIDs(IDs=wanted))).workloads)
+    except RemoteError as error:
+        raise await absent(session, wanted, error) from None
 
 
 async def absent(session: Session, wanted: list[str], error: RemoteError) -> Problem:
