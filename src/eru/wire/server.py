@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import grpc
 import msgspec
@@ -21,11 +21,12 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import _async as reflection_aio
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from eru.lib.world import World
 from eru.model.errors import EruError, Expired, InvalidInput
-from eru.wire import limits, methods
+from eru.wire import http2, limits, methods
 from eru.wire.auth import BasicAuth
 from eru.wire.failures import HEADER_BEGUN, METADATA_TTY, TRAILER_KIND, TRAILER_TRACE
 from eru.wire.methods import Method, UnaryStream, UnaryUnary
@@ -38,9 +39,11 @@ _HEALTH = "/grpc.health.v1.Health/"
 # Frequent reports whose repetition changes nothing: their clients need not be told that they have begun.
 _REPEATABLE = {methods.SetNodeStatus.path, methods.SetWorkloadsStatus.path}
 
+_ANSWERS_IN_A_ROW = 64  # of one stream, before others get their turn
+
 _log = structlog.get_logger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context = http2.Call
 
 
 class ServerTLS(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +124,7 @@ class RpcServer:
         self._stalled = 0
         self._routes = {route.method.path: route for route in routes}
         self._health = health_aio.HealthServicer()
-        self._server: grpc.aio.Server | None = None
+        self._server: http2.Http2Server | None = None
         self.port = 0
 
     def add(self, route: Route) -> None:
@@ -132,18 +135,24 @@ class RpcServer:
 
     async def start(self) -> None:
         """Listen. Raises InvalidInput when the address cannot be bound."""
-        server = grpc.aio.server(options=self._options(), interceptors=[_AuthGate(self._auth)])
-        for service in {method.service for method in methods.ALL.values()}:
+        settings = self._settings
+        server = http2.Http2Server(
+            self._world,
+            self._turned_away,
+            message_bytes_max=settings.message_bytes_max,
+            streams_max=settings.streams_per_connection_max,
+        )
+        services = sorted({method.service for method in methods.ALL.values()})
+        for service in services:
             handlers = {
                 method.name: self._handler(method) for method in methods.ALL.values() if method.service == service
             }
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+            server.add_registered_method_handlers(service, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
-        services = sorted({method.service for method in methods.ALL.values()})
-        reflection.enable_server_reflection([*services, *names], server)
-        self.port = self._listen(server)
-        await server.start()
+        reflecting = reflection_aio.ReflectionServicer([*services, *names])
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, server)
+        self.port = await self._listen(server)
         for service in services:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._server = server
@@ -189,38 +198,28 @@ class RpcServer:
             for running in rows
         ]
 
-    def _options(self) -> list[tuple[str, Any]]:
-        return [
-            ("grpc.so_reuseport", int(self._settings.reuse_port)),
-            ("grpc.max_receive_message_length", self._settings.message_bytes_max),
-            ("grpc.max_send_message_length", limits.ANSWER_BYTES_MAX),
-            ("grpc.max_concurrent_streams", self._settings.streams_per_connection_max),
-            ("grpc.max_metadata_size", limits.METADATA_BYTES_MAX),
-            ("grpc.absolute_max_metadata_size", limits.METADATA_BYTES_MAX),
-            ("grpc.keepalive_time_ms", int(limits.SERVER_KEEPALIVE_S * 1000)),
-            ("grpc.keepalive_timeout_ms", int(limits.KEEPALIVE_TIMEOUT_S * 1000)),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", int(limits.PING_INTERVAL_MIN_S * 1000)),
-            ("grpc.http2.min_ping_interval_without_data_ms", int(limits.PING_INTERVAL_MIN_S * 1000)),
-            ("grpc.http2.max_ping_strikes", 0),
-        ]
-
-    def _listen(self, server: grpc.aio.Server) -> int:
+    async def _listen(self, server: http2.Http2Server) -> int:
         bind, tls = self._settings.bind, self._settings.tls
         address = f"[::]{bind}" if bind.startswith(":") else bind
         try:
-            if tls is None:
-                port = server.add_insecure_port(address)
-            else:
-                port = server.add_secure_port(
-                    address,
-                    grpc.ssl_server_credentials(
-                        [(tls.key, tls.cert)], tls.client_ca or None, require_client_auth=bool(tls.client_ca)
-                    ),
-                )
-        except RuntimeError as error:
-            raise InvalidInput(f"cannot listen on {bind}: {_why_not(address, tls)}") from error
-        return port
+            secure = http2.tls_context(tls.cert, tls.key, tls.client_ca) if tls is not None else None
+            return await server.start(address, secure, reuse_port=self._settings.reuse_port)
+        except ssl.SSLError as error:
+            raise InvalidInput(f"cannot listen on {bind}: the certificate or its key cannot be used") from error
+        except OSError as error:
+            why = f"{error.strerror}; choose another bind address or end the process that uses it"
+            raise InvalidInput(f"cannot listen on {bind}: {why}") from error
+        except ValueError as error:
+            raise InvalidInput(f"cannot listen on {bind}: it is not of the form host:port") from error
+
+    def _turned_away(self, path: str, metadata: http2.Metadata) -> str:
+        """Why a call without credentials goes no further. Health checks may pass."""
+        if self._auth.on and not path.startswith(_HEALTH):
+            try:
+                self._auth.check(metadata)
+            except InvalidInput as error:
+                return str(error)
+        return ""
 
     def _handler(self, method: Method[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         """grpc's handler for one method. Requests stay bytes here, so that bad ones get a status of ours."""
@@ -343,55 +342,17 @@ class RpcServer:
         if route is None:
             return
         async with aclosing(route.handler(request, call)) as answers:
+            turn = 0
             async for answer in answers:
+                if context.offer(answer):
+                    if not (turn := (turn + 1) % _ANSWERS_IN_A_ROW):
+                        await self._world.clock.sleep(0)
+                    continue
                 try:
                     async with asyncio.timeout(self._settings.stall_s):
-                        await context.write(answer)
+                        await context.flushed()
                 except TimeoutError as error:
                     raise _Stalled(f"the client took no message for {self._settings.stall_s:g} s") from error
-
-
-def _why_not(address: str, tls: ServerTLS | None) -> str:
-    """The system's own reason why an address cannot be bound, which grpc does not tell."""
-    host, _, port = address.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, _, _, target = found[0]
-        with socket.socket(family, kind) as probe:
-            probe.bind(target)
-    except OSError as error:
-        return f"{error.strerror}; choose another bind address or end the process that uses it"
-    except ValueError:
-        return "it is not of the form host:port"
-    return "the certificate or its key cannot be used" if tls is not None else "the address cannot be used"
-
-
-class _AuthGate(grpc.aio.ServerInterceptor):
-    """Turns away calls without credentials, before anything else looks at them. Health checks may pass."""
-
-    def __init__(self, auth: BasicAuth) -> None:
-        self._auth = auth
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        if self._auth.on and not handler_call_details.method.startswith(_HEALTH):
-            try:
-                self._auth.check(handler_call_details.invocation_metadata or ())
-            except InvalidInput as error:
-                return _refusal(str(error))
-        return await continuation(handler_call_details)
-
-
-def _refusal(sentence: str) -> grpc.RpcMethodHandler[Any, Any]:
-    """A handler for calls of any kind that says no."""
-
-    async def refuse(_: AsyncIterator[bytes], context: Context) -> NoReturn:
-        await context.abort(grpc.StatusCode.UNKNOWN, sentence)
-
-    return grpc.stream_stream_rpc_method_handler(refuse, None, None)
 
 
 def _status(number: int) -> Any:
