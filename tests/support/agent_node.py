@@ -119,8 +119,9 @@ async def recording_core() -> AsyncIterator[RecordingCore]:
 class TcpSink:
     """Takes lines of JSON; can go away and come back on its port, or stop reading."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.data = bytearray()
+        self.host = host
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -128,7 +129,7 @@ class TcpSink:
         self.reading.set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -141,13 +142,15 @@ class TcpSink:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        rest = b""  # a connection that breaks may end in the middle of a line
         try:
             while True:
                 await self.reading.wait()
                 data = await reader.read(1 << 20)
                 if not data:
                     return
-                self.data += data
+                complete, newline, rest = (rest + data).rpartition(b"\n")
+                self.data += complete + newline
         except OSError:
             return
         finally:

@@ -8,9 +8,10 @@ gives the published behaviour.
 
 from __future__ import annotations
 
+import difflib
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,8 @@ def load_settings(
         if value not in (None, "", (), [], False):
             _override(settings, f"--{flag}", flag, value)
     settings.in_container = bool(environ.get("AGENT_IN_DOCKER"))
+    if settings.in_container:  # a workload is told by core which node it is on: one file then serves all nodes
+        settings.hostname = settings.hostname or environ.get("ERU_NODE_NAME", "")
     settings.filter_by_label = environ.get("ERU_AGENT_EXPERIMENTAL_FILTER") == "label"
     return checked(settings)
 
@@ -302,8 +305,18 @@ def parse_settings(text: str, origin: str = "agent.yaml") -> AgentSettings:
         settings = msgspec.convert(given, AgentSettings, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{origin}: {error}") from error
-    settings.unknown_keys = sorted(str(key) for key in loaded if key not in AgentSettings.__struct_fields__)
+    settings.unknown_keys = sorted(_unknown(given, settings))
     return settings
+
+
+def _unknown(given: dict[str, Any], group: msgspec.Struct, above: str = "") -> Iterator[str]:
+    """Dotted names of keys that nothing reads, with the key that was probably meant."""
+    for key, value in given.items():
+        if key not in group.__struct_fields__:
+            meant = difflib.get_close_matches(key, group.__struct_fields__, n=1, cutoff=0.75)
+            yield above + key + (f" (is {above}{meant[0]} meant?)" if meant else "")
+        elif isinstance(value, dict) and isinstance(inner := getattr(group, key), msgspec.Struct):
+            yield from _unknown(value, inner, f"{above}{key}.")
 
 
 def _without_nulls(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,13 @@ def test_published_file_is_read_unchanged() -> None:
     assert settings.core == ["127.0.0.1:5001", "127.0.0.1:5002"]
     assert (settings.heartbeat_interval, settings.timeout_s, settings.metrics.step) == (120, 15.0, 30)
     assert settings.log.forwards == ["tcp://127.0.0.1:5144"]
-    assert settings.unknown_keys == ["kv", "yavirt"]
+    assert settings.unknown_keys == ["healthcheck.enable_selfmon", "kv", "yavirt"]
     assert settings.hostname
+
+
+def test_a_misspelt_key_is_named_with_the_one_that_was_meant() -> None:
+    settings = parse_settings("core: a:1\nlog: {foward: [x]}\nregister: {labels: {any: thing}}\nheartbeat: 3\n")
+    assert settings.unknown_keys == ["heartbeat", "log.foward (is log.forwards meant?)"]
 
 
 def test_defaults_zeros_and_nulls() -> None:
@@ -155,3 +161,15 @@ def test_an_address_without_host_is_loopback_unless_protected() -> None:
     assert listen_address(ApiSettings(addr=":12345")) == ("127.0.0.1", 12345)
     assert listen_address(ApiSettings(addr=":12345", token="x")) == ("0.0.0.0", 12345)
     assert listen_address(ApiSettings(addr="0.0.0.0:12345")) == ("0.0.0.0", 12345)
+
+
+def test_in_a_container_the_node_is_the_one_that_core_named(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text("core: a:1\n")
+    named = {"ERU_NODE_NAME": "node-7"}
+    inside = {**named, "AGENT_IN_DOCKER": "1"}
+    assert load_settings(str(path), environ=inside).hostname == "node-7"
+    assert load_settings(str(path), environ=named).hostname == socket.gethostname()
+    assert load_settings(str(path), {"hostname": "other"}, inside).hostname == "other"
+    path.write_text("core: a:1\nhostname: written\n")
+    assert load_settings(str(path), environ=inside).hostname == "written"
