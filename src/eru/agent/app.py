@@ -93,6 +93,7 @@ class Agent:
             self.state.path,
             settings.log.line_max_bytes(),
             settings.in_container,
+            self._before_start,
         )
         self.host = Host(proc=settings.proc_root)
         self.statsd = [Statsd(target) for target in settings.metrics.transfers]
@@ -169,6 +170,9 @@ class Agent:
     def created(self, workload: Workload) -> None:
         self.logs.created(workload)
 
+    def starting(self, id: str, event_ns: int, attached: bool) -> None:
+        self.logs.starting(id, event_ns, attached)
+
     def started(self, workload: Workload, fresh: bool) -> None:
         self.logs.started(workload, fresh)
         self.metrics.started(workload)
@@ -190,6 +194,9 @@ class Agent:
         self.health.forget(workload.id)
         self.metrics.stopped(workload)
         self.logs.gone(workload)
+
+    async def _before_start(self, id: str) -> Workload | None:
+        return await self.watcher.before_start(id)
 
     # Background.
 

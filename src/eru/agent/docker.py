@@ -24,7 +24,7 @@ HEAD_MAX = 64 << 10  # bytes of an answer's head
 TAIL_LINES = 20_000  # kept lines that are looked through from the end of a log first
 LONG_TAIL_LINES = 500_000
 LINE_MAX = 16 << 20  # bytes of one kept line put together from its parts
-EVENTS = ["create", "start", "die", "destroy", "pause", "unpause", "connect", "disconnect"]
+EVENTS = ["create", "attach", "start", "die", "destroy", "pause", "unpause", "connect", "disconnect"]
 
 
 class _State(msgspec.Struct, rename="pascal"):
@@ -79,6 +79,10 @@ class DockerRuntime:
     def __init__(self, settings: DockerSettings, timeout_s: float) -> None:
         self.http = DockerHTTP(settings.endpoint, timeout_s, settings.tls)
 
+    @property
+    def same_clock(self) -> bool:
+        return bool(self.http.path)  # a unix socket: the same machine
+
     async def ping(self) -> None:
         await self.http.negotiate()
         await self.http.call("GET", "/_ping", versioned=False)
@@ -106,6 +110,7 @@ class DockerRuntime:
         found = self._decoded(_container, await self.http.call("GET", f"/containers/{id_or_name}/json"))
         networks = found.network_settings.networks or {}
         running = found.state.running and found.state.pid != 0
+        shown = running or not parse_time_ns(found.state.started_at)  # before the start the names are known already
         return Inspection(
             id=found.id,
             name=found.name.lstrip("/"),
@@ -114,7 +119,7 @@ class DockerRuntime:
             image=found.config.image,
             env=found.config.env or [],
             labels=found.config.labels or {},
-            networks={n: (a.ip_address or a.v6) if a else "" for n, a in networks.items()} if running else {},
+            networks={n: (a.ip_address or a.v6) if a else "" for n, a in networks.items()} if shown else {},
             exit_code=found.state.exit_code,
             started_at=parse_time_ns(found.state.started_at) / 1e9,
             pid=found.state.pid,
@@ -151,14 +156,14 @@ class DockerRuntime:
         reader, writer = await self.http.upgrade(f"/exec/{made['Id']}/start", {"Detach": False, "Tty": False})
         return _Exec(self.http, str(made["Id"]), reader, writer)
 
-    async def attach(self, id: str, feed: Feed) -> Attachment:
+    async def attach(self, id: str, feed: Feed, *, timeout_s: float | None = None) -> Attachment:
         await self.http.negotiate()
         query = {"stream": "1", "stdout": "1", "stderr": "1", "logs": "0"}
         request = self.http.upgrade_request(f"/containers/{id}/attach", query)
         connection = AttachConnection(self.http.endpoint, id, request, feed)
         await self.http.open(lambda: connection)
         try:
-            async with asyncio.timeout(self.http.timeout_s):
+            async with asyncio.timeout(self.http.timeout_s if timeout_s is None else timeout_s):
                 await connection.answered
         except TimeoutError:
             connection.close()
@@ -380,7 +385,7 @@ class HistoryParser:
     def __init__(self, tty: bool) -> None:
         self._tty = tty
         self._rest = b""
-        self._open: dict[int, tuple[int, list[bytes], int]] = {}
+        self._open: dict[int, tuple[list[int], list[bytes], int]] = {}  # stream -> times, pieces, bytes
 
     def feed(self, chunk: bytes) -> list[PastLine]:
         """The lines completed by these bytes."""
@@ -407,8 +412,9 @@ class HistoryParser:
         out: list[PastLine] = []
         if self._tty and self._rest:
             self._entry(1, self._rest, out)
-        for stream, (time_ns, parts, _) in self._open.items():
-            out.append(PastLine(stream, time_ns, b"".join(parts)))
+        for stream, (times, parts, _) in self._open.items():
+            sizes = tuple(zip(times, map(len, parts), strict=True))
+            out.append(PastLine(stream, times[0], b"".join(parts), sizes))
         self._open = {}
         return out
 
@@ -418,10 +424,11 @@ class HistoryParser:
         if data.endswith(b"\n") and not self._open:
             out.append(PastLine(stream, time_ns, data))
             return
-        first_ns, parts, size = self._open.pop(stream, (time_ns, [], 0))
+        times, parts, size = self._open.pop(stream, ([], [], 0))
+        times.append(time_ns)
         parts.append(data)
         size += len(data)
         if data.endswith(b"\n") or size > LINE_MAX:
             out.append(PastLine(stream, time_ns, b"".join(parts)))
         else:
-            self._open[stream] = (first_ns, parts, size)
+            self._open[stream] = (times, parts, size)

@@ -35,11 +35,15 @@ class Runtime(Protocol):
 
 
 class PastLine(msgspec.Struct, frozen=True):
-    """One line of history with its newline if it had one. `stream` 1: stdout, 2: stderr."""
+    """One line of history with its newline if it had one. `stream` 1: stdout, 2: stderr.
+
+    `parts`: of a line without its end, (time, bytes) of each piece the engine kept.
+    """
 
     stream: int
     time_ns: int
     data: bytes
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 class Feed(Protocol):
@@ -64,10 +68,16 @@ class Attachment(Protocol):
 
 
 class LogSource(Protocol):
-    """Output of workloads, live and past."""
+    """Output of workloads, live and past. `same_clock`: the engine's times can be compared with ours exactly."""
 
-    async def attach(self, id: str, feed: Feed) -> Attachment:
-        """Output from now on: frames of 8 bytes head and payload, or bare bytes of a tty."""
+    @property
+    def same_clock(self) -> bool: ...
+
+    async def attach(self, id: str, feed: Feed, *, timeout_s: float | None = None) -> Attachment:
+        """Output from now on: frames of 8 bytes head and payload, or bare bytes of a tty.
+
+        `timeout_s`: for the answer; without it the usual bound of a call.
+        """
 
     def history(self, id: str, *, tty: bool, since_ns: int) -> AsyncIterator[list[PastLine]]:
         """Kept lines in batches, oldest first, both streams. Raises EngineRefused if none are kept."""

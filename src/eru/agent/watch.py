@@ -40,6 +40,12 @@ class Follower(Protocol):
     def created(self, workload: Workload) -> None:
         """It exists and was never started."""
 
+    def starting(self, id: str, event_ns: int, attached: bool) -> None:
+        """A run began at `event_ns` by the engine's clock; `started` follows once it was looked at.
+
+        `attached`: the engine had let somebody listen to it before.
+        """
+
     def started(self, workload: Workload, fresh: bool) -> None:
         """A run of a workload was seen. `fresh`: it began while the agent was looking."""
 
@@ -80,6 +86,7 @@ class Watcher:
         self._owner = TaskOwner("watch")
         self._foreign: dict[str, str] = {}  # id -> why it is not ours
         self._announced: dict[str, Workload] = {}
+        self._attached: set[str] = set()  # not running, and somebody listens already
         self._died: dict[str, float] = {}  # id -> Unix seconds of its last end
         self._looks = asyncio.Semaphore(LOOKS_MAX)
         self._lists = asyncio.Lock()
@@ -126,9 +133,20 @@ class Watcher:
         except (EngineError, TimeoutError) as error:
             self._notices.trouble("inspect", "workload cannot be inspected", workload=id[:12], error=str(error))
         else:
-            if found.running and self._died.get(id, 0.0) > found.started_at:
-                found = msgspec.structs.replace(found, running=False, networks={})  # the answer is older than its end
             self._merge(found)
+
+    async def before_start(self, id: str) -> Workload | None:
+        """The workload, if it is ours and was never started until now."""
+        try:
+            async with asyncio.timeout(self._call_timeout_s):
+                found = await self._runtime.inspect(id)
+            if found.running or found.started_at:
+                self._merge(found)
+                return None
+            workload = workload_of(found, self.node_ip, self._interval_s, self._timeout_s)
+        except (EngineError, InvalidInput, TimeoutError):
+            return None  # said when it starts
+        return workload if self._mine.takes(workload.env) else None
 
     async def _follow(self, backoff: Backoff) -> None:
         """One life of the event stream, with a full listing as soon as it stands. Raises EngineError."""
@@ -222,7 +240,16 @@ class Watcher:
             self._drop(event.id)
         elif event.action == "create":
             self._announce(event)
-        elif event.action == "start" or (event.action == "network" and known is not None):
+        elif event.action == "attach":
+            if known is None or not known.running:
+                self._attached.add(event.id)
+        elif event.action == "start":
+            self._follower.starting(event.id, event.time_ns, event.id in self._attached)
+            self._attached.discard(event.id)
+            seen_s = known.started_at if known is not None and known.running else 0.0
+            if event.time_ns / 1e9 - seen_s > EVENTS_OVERLAP_NS / 1e9:  # else an inspection was faster than the event
+                self._owner.start(f"look {event.id[:12]}", self._look(event.id))
+        elif event.action == "network" and known is not None:
             # an engine may hold back the answer for one workload; the events of others must not wait for it
             self._owner.start(f"look {event.id[:12]}", self._look(event.id))
         if event.time_ns:
@@ -246,6 +273,8 @@ class Watcher:
         self._follower.created(workload)
 
     def _merge(self, found: Inspection) -> None:
+        if found.running and self._died.get(found.id, 0.0) > found.started_at:
+            found = msgspec.structs.replace(found, running=False, networks={})  # the answer is older than its end
         announced = self._announced.pop(found.id, None)
         if not self._take_over(found) and announced is not None:
             self._follower.gone(announced)
@@ -294,6 +323,7 @@ class Watcher:
         self._foreign.pop(id, None)
         self._died.pop(id, None)
         announced = self._announced.pop(id, None)
+        self._attached.discard(id)
         workload = self.workloads.pop(id, announced)
         if workload is not None:
             if workload.running:

@@ -24,6 +24,7 @@ LABEL_EXEC = "eru.health.exec"
 
 LOOPBACK = "127.0.0.1"
 HOST_NETWORK = "host"
+NO_NETWORK = "none"
 _COUNT = re.compile(r"[1-9]\d{0,3}")
 
 
@@ -71,6 +72,11 @@ class Workload(msgspec.Struct, kw_only=True):
         """Where probes reach it: loopback for the host network, else every address."""
         found = [LOOPBACK if name == HOST_NETWORK else address for name, address in self.networks.items()]
         return list(dict.fromkeys(address for address in found if address))
+
+    @property
+    def fixed_addresses(self) -> bool:
+        """Whether its networks give it no address at the start: those it has are known before."""
+        return bool(self.networks) and all(name in (HOST_NETWORK, NO_NETWORK) for name in self.networks)
 
     @property
     def extension(self) -> bytes:
@@ -174,6 +180,6 @@ def _pairs(env: Iterable[str]) -> dict[str, str]:
 
 
 def _networks(found: Inspection, node_ip: str) -> dict[str, str]:
-    if not found.running:
+    if not found.running and found.started_at:
         return {}
     return {name: node_ip if name == HOST_NETWORK else found.networks[name] for name in sorted(found.networks)}

@@ -42,7 +42,8 @@ class Engine:
         )  # fmt: skip
 
     def tell(self, id: str, action: str) -> None:
-        self.queue.put_nowait(EngineEvent(id=id, action=action, time_ns=WORLD.clock.now_ns()))
+        labels = {"ERU": "1", "name": f"app_web_{id}"}
+        self.queue.put_nowait(EngineEvent(id=id, action=action, time_ns=WORLD.clock.now_ns(), labels=labels))
 
     async def ping(self) -> None: ...
 
@@ -77,6 +78,9 @@ class Follower:
 
     def created(self, workload: Workload) -> None:
         self.told.append(("created", workload.id))
+
+    def starting(self, id: str, event_ns: int, attached: bool) -> None:
+        self.told.append(("starting, heard" if attached else "starting", id))
 
     def started(self, workload: Workload, fresh: bool) -> None:
         self.told.append(("fresh" if fresh else "started", workload.id))
@@ -160,6 +164,34 @@ async def test_one_workload_without_answer_does_not_hold_up_others() -> None:
         engine.put("fine")
         engine.tell("fine", "start")
         await watched.hears(("fresh", "fine"))
+
+
+async def test_a_start_says_whether_somebody_listened_before() -> None:
+    engine = Engine()
+    async with Watched(engine) as watched:
+        for id in ("early", "late"):
+            engine.put(id, running=False, started_at=0.0)
+            engine.tell(id, "create")
+        engine.tell("early", "attach")
+        await watched.hears(("created", "early"), ("created", "late"))
+        assert (await watched.watcher.before_start("early")) is not None
+        for id in ("early", "late"):
+            engine.put(id)
+            engine.tell(id, "start")
+        engine.tell("late", "attach")
+        await watched.hears(("starting, heard", "early"), ("starting", "late"), ("fresh", "early"), ("fresh", "late"))
+        assert (await watched.watcher.before_start("late")) is None, "it runs"
+
+
+async def test_an_inspection_faster_than_the_start_event_counts_once() -> None:
+    engine = Engine()
+    async with Watched(engine) as watched:
+        engine.put("quick")
+        engine.tell("quick", "create")
+        assert (await watched.watcher.before_start("quick")) is None
+        engine.tell("quick", "start")
+        await watched.hears(("starting", "quick"))
+        assert watched.follower.told.count(("fresh", "quick")) == 1
 
 
 async def test_restart_is_two_runs_and_networks_are_sorted() -> None:

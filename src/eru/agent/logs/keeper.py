@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -10,7 +12,8 @@ import structlog
 from eru.agent.logs.cursor import Cursor
 from eru.agent.logs.forwards import Forwards
 from eru.agent.logs.hub import Hub
-from eru.agent.logs.pump import Pump, PumpCounts
+from eru.agent.logs.outlet import PumpCounts
+from eru.agent.logs.pump import Pump
 from eru.agent.notices import Notices
 from eru.agent.runtime import LogSource
 from eru.agent.workloads import Workload
@@ -35,6 +38,7 @@ class LogKeeper:
         state: Path,
         line_max: int,
         in_container: bool,
+        before_start: Callable[[str], Awaitable[Workload | None]] | None = None,
     ) -> None:
         self._world = world
         self._source = source
@@ -45,6 +49,7 @@ class LogKeeper:
         self._cursors.mkdir(exist_ok=True, mode=0o700)
         self._line_max = line_max
         self._in_container = in_container
+        self._before_start = before_start
         self._pumps: dict[str, tuple[Pump, asyncio.Task[None]]] = {}
         self._prepared: dict[str, Pump] = {}
         self._owner = TaskOwner("logs")
@@ -59,6 +64,11 @@ class LogKeeper:
             pump = self._pump(workload)
             self._prepared[workload.id] = pump
             self._launch(workload.id, pump, True, None)
+
+    def starting(self, id: str, event_ns: int, attached: bool) -> None:
+        """The engine says that it has begun; what is needed beyond that comes with `started`."""
+        if (prepared := self._prepared.get(id)) is not None:
+            prepared.starting(event_ns, attached)
 
     def started(self, workload: Workload, fresh: bool) -> None:
         """Carry the output of this run, after what is left of the run before."""
@@ -124,6 +134,7 @@ class LogKeeper:
             self.counts,
             self._line_max,
             copy_stdout=not (self._in_container and workload.entrypoint == OWN_ENTRYPOINT),
+            look=partial(self._before_start, workload.id) if self._before_start is not None else None,
         )
 
     def _launch(self, id: str, pump: Pump, fresh: bool, before: tuple[Pump, asyncio.Task[None]] | None) -> None:

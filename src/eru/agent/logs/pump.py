@@ -9,21 +9,18 @@ lines being lost.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-import msgspec
 import structlog
 
-from eru.agent.logs.cursor import Cursor, Place, tail_of
+from eru.agent.logs.cursor import Cursor
 from eru.agent.logs.forwards import Route
-from eru.agent.logs.frames import Demultiplexer, LineBuffer
+from eru.agent.logs.frames import Demultiplexer
 from eru.agent.logs.hub import Hub
+from eru.agent.logs.joint import Joint, Met, Past
 from eru.agent.logs.lanes import Lane
-from eru.agent.logs.records import STDERR, STDOUT, RecordMaker, split_point, stamp
-from eru.agent.logs.replay import LOOK_BYTES, Anchor, AnchorSearch, Joiner, already_known, live_lines, normal
+from eru.agent.logs.outlet import Outlet, PumpCounts
+from eru.agent.logs.records import STDERR, STDOUT, stamp
 from eru.agent.notices import Notices
 from eru.agent.runtime import Attachment, LogSource, PastLine
 from eru.agent.workloads import Workload
@@ -32,29 +29,26 @@ from eru.lib.world import World
 from eru.model.errors import EngineError, EngineMissing, EngineUnreachable
 
 EARLY_HIGH = 256 << 10  # live bytes held while the past is joined
-CAUGHT_UP_BELOW = 32 << 10  # a read of fewer bytes means that nothing older waits
-IN_FLIGHT_MAX = 4 << 20  # bytes between a workload and us: an engine blocks the workload well below this
-MARK_EVERY = 512 << 10
-JOIN_WAIT_S = 0.15  # for live bytes when kept lines overlap the attach
-JOIN_TRIES = 3
-UNFINISHED_MAX = 16 << 20  # bytes of a kept line without its end; larger ones are parts
-KNOWN_MAX = 1000  # kept lines handed on that may still arrive live
-JOIN_RETRY_S = 0.02  # first pause for an engine that keeps lines later than it delivers them
+HELD_MORE = 256 << 10  # bytes held beyond the longest line before the workload has to wait
+JOIN_WAIT_S = 0.03  # for live bytes when kept lines overlap the attach
+KEPT_LATE_S = (0.03, 0.3)  # how much later than delivered a line may be kept, where only that tells of it
+START_MOST_S = 120.0  # an engine that starts many workloads at once may take so long for one
+ADDRESS_WAIT_S = 0.05  # the first lines of a new workload wait so long for its addresses
 LAST_BYTES_S = 2.0  # between the end of a workload and the end of its attach
 BEFORE_START_NS = 2_000_000_000  # an engine notes the start a little after the first line
 
 _log = structlog.get_logger(__name__)
+Look = Callable[[], Awaitable[Workload | None]]  # the workload, if it was never started until now
 
 
-class PumpCounts(msgspec.Struct):
-    """Of all pumps since the start of the process."""
+class _Held:
+    """Live bytes of a stream whose first line is not joined with the kept ones yet."""
 
-    lines: int = 0
-    bytes: int = 0
-    split: int = 0
-    replayed: int = 0
-    unjoined: int = 0
-    attaches: int = 0
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.since_ns = 0
+        self.ended = False  # the first line is complete
 
 
 class Pump:
@@ -72,21 +66,20 @@ class Pump:
         counts: PumpCounts,
         line_max: int,
         copy_stdout: bool,
+        look: Look | None = None,
     ) -> None:
         self._world = world
         self._workload = workload
         self._source = source
         self._route = route
-        self._hub = hub
         self._cursor = cursor
-        place = cursor.place
-        self._place = None if place is None else msgspec.structs.replace(place, tails=dict(place.tails))
         self._notices = notices
         self._counts = counts
         self._line_max = line_max
-        self._copy_stdout = copy_stdout
-        self._records = RecordMaker(workload)
-        self._buffers = {STDOUT: LineBuffer(), STDERR: LineBuffer()}
+        self._look = look
+        self._event_ns = 0  # when the engine said that the workload began
+        self._attached_before = True
+        self._outlet = Outlet(world, workload, route, hub, cursor, counts, line_max, copy_stdout, self._wait_for)
         self._frames = Demultiplexer(workload.tty)
         self._attachment: Attachment | None = None
         self._early: list[bytes] | None = []
@@ -98,35 +91,36 @@ class Pump:
         self._stop = asyncio.Event()
         self._begun = asyncio.Event()
         self._over = asyncio.Event()  # the workload has stopped, or the attach has ended
-        self._caught_up_ns = world.clock.now_ns()
-        self._unfinished: dict[int, bytes] = {}  # stream -> kept beginning of a line still being printed
-        self._received = 0
-        self._marks: deque[tuple[int, int]] = deque()  # (bytes received, when)
-        self._order = 0
-        self._skip: dict[int, int] = {}  # stream -> live lines that are known already
+        self._held: dict[int, _Held] = {}
+        self._ripe = asyncio.Event()  # a stream that is held can be joined, or the workload is over
         self._fresh = False
 
     # What the watcher tells.
 
+    def starting(self, event_ns: int, attached: bool) -> None:
+        """The engine says that the workload has begun at `event_ns`; `attached`: it let somebody listen before."""
+        self._event_ns, self._attached_before = event_ns, attached
+
     def began(self) -> None:
         """The workload this pump was prepared for runs now."""
         self._begun.set()
+        self._news.set()
 
     def stopped(self) -> None:
         """The workload has ended: hand on the rest, then end."""
         self._stop.set()
-        self._over.set()
         self._begun.set()
-        self._news.set()
+        self._end()
 
     def readdressed(self, workload: Workload) -> None:
         """The workload's addresses have changed, or it has only now been seen running."""
         self._workload = workload
-        self._records.refresh(workload)
+        self._outlet.readdress(workload)
 
     def continue_from(self, before: Pump) -> None:
         """Take over the place that the run before has reached, also what its lane still holds."""
-        self._cursor, self._place, self._order = before._cursor, before._place, before._order
+        self._cursor = before._cursor
+        self._outlet.continue_from(before._outlet)
 
     def forget_cursor(self) -> None:
         """The workload is gone for good."""
@@ -147,10 +141,22 @@ class Pump:
     def ended(self, error: Exception | None) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(error)
-            self._over.set()
-            self._news.set()
+            self._end()
 
-    # What the lane tells (Source).
+    def _end(self) -> None:
+        self._over.set()
+        self._ripe.set()
+        self._news.set()
+
+    # What the lane tells (Source), and what is told to it.
+
+    def _wait_for(self, lane: Lane) -> None:
+        if self._paused_by is None:
+            self._paused_by = lane
+            self._lane_free.clear()
+            if self._attachment is not None:
+                self._attachment.pause()
+            lane.wait_for(self)
 
     def lane_ready(self) -> None:
         self._paused_by = None
@@ -178,7 +184,7 @@ class Pump:
                 await self._pause(backoff.next_s())
             else:
                 await self._finish_from_past()
-            self._flush_open_lines()
+            self._outlet.flush()
             self._cursor.finish()
         finally:
             self._detach()
@@ -188,27 +194,37 @@ class Pump:
     async def _attached(self) -> bool:
         """One attach from its beginning to its end; True when the workload's output is complete."""
         self._early, self._early_bytes = [], 0
+        self._held = {}
         self._news.clear()
         if not self._stop.is_set():
             self._over.clear()
-        self._open_again()
+            self._ripe.clear()
+        self._outlet.open_again()
         self._ended = asyncio.get_running_loop().create_future()
         asked_ns = self._world.clock.now_ns()
-        self._attachment = await self._source.attach(self._workload.id, self)
+        waits = self._look is not None and not self._begun.is_set()
+        timeout_s = START_MOST_S if waits else None  # an engine does not answer while it starts the workload
+        self._attachment = await self._source.attach(self._workload.id, self, timeout_s=timeout_s)
         self._counts.attaches += 1
-        await self._begun.wait()
+        whole = self._outlet.place is None and self._fresh and await self._before_start()
+        await self._begun_or_heard(whole)
         self._frames = Demultiplexer(self._workload.tty)
-        if self._place is None and self._fresh:
-            self._begin_at(max(int(self._workload.started_at * 1e9) - BEFORE_START_NS, 1))
+        if self._outlet.place is None and self._fresh and not whole:
+            self._outlet.begin_at(max(int(self._workload.started_at * 1e9) - BEFORE_START_NS, 1))
+            if not self._attached_before:
+                asked_ns = max(asked_ns, self._event_ns)  # the attach had to wait for the start
         self._notices.over("attach", "output of workloads can be read again")
+        joint: Joint | None = None
         if self._route.discards:
-            self._place = None  # readers of the live stream get no past
-        elif self._place is None:
-            self._begin_at(asked_ns)
+            self._outlet.place = None  # readers of the live stream get no past
+        elif self._outlet.place is None:
+            self._outlet.begin_at(asked_ns)
         else:
-            await self._join(asked_ns)
+            past = Past(self._source, self._workload, self._stop.is_set)
+            joint = Joint(self._world, past, self._outlet.place, asked_ns, self._hand_on_past)
+            await self._join(joint)
         self._go_live()
-        await self._until_end()
+        await self._until_end(joint)
         assert self._ended is not None
         clean = self._ended.done() and self._ended.result() is None
         self._detach()
@@ -216,17 +232,31 @@ class Pump:
             await self._pause(1.0)  # the end of a workload is known a moment before or after its output ends
         return clean and self._stop.is_set()
 
-    def _begin_at(self, now_ns: int) -> None:
-        """From here on every line is wanted."""
-        self._caught_up_ns = now_ns
-        self._place = Place(now_ns, now_ns, {STDOUT: b"", STDERR: b""})
-        if not self._route.discards:
-            self._cursor.start(now_ns)
+    async def _before_start(self) -> bool:
+        """Whether this attach is known to be older than the workload's start: then all of its output comes live.
 
-    def _open_again(self) -> None:
-        """An unfinished line of a broken attach will come whole from the kept log."""
-        for buffer in self._buffers.values():
-            buffer.take()
+        An engine that starts a workload answers neither attach nor inspection
+        of it until it runs. So a workload that was never started when it is
+        inspected after the attach, or whose start is noted after the attach
+        was answered, has printed nothing before.
+        """
+        answered_ns = self._world.clock.now_ns()
+        if self._look is not None and not self._event_ns and not self._begun.is_set():
+            found = await self._look()
+            if found is not None and not self._begun.is_set():
+                self.readdressed(found)
+                return True
+        await self._begun.wait()
+        return self._source.same_clock and answered_ns < self._event_ns
+
+    async def _begun_or_heard(self, whole: bool) -> None:
+        """Until the workload is known to run. Output of a new one waits no longer than its addresses need."""
+        if whole and not self._begun.is_set():
+            await self._first_news(None, self._begun)
+            if not self._begun.is_set() and not self._workload.fixed_addresses:
+                await self._set_within(self._begun, ADDRESS_WAIT_S)
+        else:
+            await self._begun.wait()
 
     def _go_live(self) -> None:
         early, self._early = self._early or [], None
@@ -235,20 +265,42 @@ class Pump:
         if self._paused_by is None and self._attachment is not None:
             self._attachment.resume()
 
-    async def _until_end(self) -> None:
+    async def _until_end(self, joint: Joint | None) -> None:
         """Until the attach ends, or the workload has stopped and its last bytes had time to arrive."""
         assert self._ended is not None
+        for pause_s in KEPT_LATE_S:
+            if joint is not None and self._silent and not self._over.is_set():
+                await self._set_within(self._ripe, pause_s)
+                if self._silent:
+                    await self._rest_of_past(joint)
+        while joint is not None and self._held and not self._over.is_set():
+            await self._ripe.wait()
+            self._ripe.clear()
+            await self._join_held(joint, final=False)
         await self._over.wait()
         while not self._ended.done():
             await asyncio.wait({self._ended}, timeout=LAST_BYTES_S)
             if self._paused_by is None:
                 break
+        if joint is not None and (self._stop.is_set() or (self._ended.done() and self._ended.result() is None)):
+            if self._silent:
+                await self._rest_of_past(joint)
+            await self._join_held(joint, final=True)
+
+    @property
+    def _silent(self) -> bool:
+        """Whether nothing came live since the attach began in the past."""
+        return len(self._held) > 1 and not any(held.parts for held in self._held.values())
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not when the workload stops."""
+        await self._set_within(self._stop, seconds)
+
+    @staticmethod
+    async def _set_within(event: asyncio.Event, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._stop.wait()
+                await event.wait()
         except TimeoutError:
             pass
 
@@ -262,214 +314,113 @@ class Pump:
     def _live(self, data: bytes) -> None:
         now = self._world.clock.now()
         now_ns = int(now * 1e9)
-        self._note_progress(len(data), now_ns)
+        self._outlet.note_progress(len(data), now_ns, self._paused_by is not None)
         when = stamp(now)
         for stream, payload in self._frames.feed(data):
-            buffer = self._buffers[stream]
-            if buffer.size + len(payload) > self._line_max:
-                self._live_long(stream, payload, when, now_ns)
-                continue
-            lines = buffer.feed(payload)
-            if lines:
-                self._emit(stream, lines, when, now_ns)
+            if self._held and stream in self._held:
+                self._hold(self._held[stream], payload, now_ns)
+            else:
+                self._outlet.live(stream, payload, when, now_ns)
 
-    def _note_progress(self, size: int, now_ns: int) -> None:
-        """Keep `_caught_up_ns`: nothing that is still unread was printed before it."""
-        if size < CAUGHT_UP_BELOW and self._paused_by is None:
-            self._caught_up_ns = now_ns
-            self._marks.clear()
-            return
-        self._received += size
-        if not self._marks or self._received - self._marks[-1][0] >= MARK_EVERY:
-            self._marks.append((self._received, now_ns))
-        while self._marks[0][0] <= self._received - IN_FLIGHT_MAX:
-            self._caught_up_ns = max(self._caught_up_ns, self._marks.popleft()[1])
+    # The joint with past output.
 
-    def _live_long(self, stream: int, payload: bytes, when: bytes, now_ns: int) -> None:
-        """As `_live` where a line may be over-long: cut it, mark the parts."""
-        buffer = self._buffers[stream]
-        at = 0
-        while at < len(payload):
-            end = payload.find(b"\n", at) + 1 or len(payload)
-            lines = buffer.feed(payload[at:end])
-            at = end
-            if lines and len(lines) <= self._line_max + 1:
-                self._emit(stream, lines, when, now_ns)
-                continue
-            rest = lines or buffer.take()
-            while len(rest) > self._line_max + bool(lines):
-                cut = split_point(rest, self._line_max)
-                self._emit_piece(stream, rest[:cut], when, now_ns)
-                rest = rest[cut:]
-            if lines:
-                self._emit(stream, rest, when, now_ns)
-            elif rest:
-                buffer.feed(rest)
-
-    def _emit(self, stream: int, lines: bytes, when: bytes, now_ns: int) -> None:
-        if stream in self._skip:
-            lines = self._without_known(stream, lines)
-        count = lines.count(b"\n")
-        if not count:
-            return
-        self._counts.lines += count
-        self._counts.bytes += len(lines)
-        wanted = self._hub.wanted(self._workload.app)
-        if self._route.discards and not wanted:
-            return
-        records = self._records.block(stream, lines, when)
-        self._hand_on(stream, records, count, tail_of(normal(lines)), now_ns, wanted)
-
-    def _without_known(self, stream: int, lines: bytes) -> bytes:
-        """Live lines that were handed on from the kept log before."""
-        at = 0
-        while self._skip[stream] and at < len(lines):
-            at = lines.find(b"\n", at) + 1
-            self._skip[stream] -= 1
-        if not self._skip[stream]:
-            del self._skip[stream]
-        return lines[at:]
-
-    def _emit_piece(self, stream: int, data: bytes, when: bytes, now_ns: int) -> None:
-        self._counts.split += 1
-        self._counts.bytes += len(data)
-        records = self._records.piece(stream, data, when, partial=True)
-        self._hand_on(stream, records, 1, None, now_ns, self._hub.wanted(self._workload.app))
-
-    def _hand_on(self, stream: int, records: bytes, count: int, tail: bytes | None, last_ns: int, wanted: bool) -> None:
-        if wanted:
-            self._hub.publish(self._workload, stream, records, count)
-        self._order += 1
-        order, since_ns, cursor = self._order, self._caught_up_ns, self._cursor
-        if tail is not None and self._place is not None:
-            self._place.take(stream, tail, last_ns, since_ns)
-
-        def commit() -> None:
-            if tail is not None:
-                cursor.advance(order, stream, tail, last_ns, since_ns)
-
-        lane = self._route.put(records, count, commit, self._copy_stdout)
-        if lane is not None and lane.busy and self._paused_by is None:
-            self._paused_by = lane
-            self._lane_free.clear()
-            if self._attachment is not None:
-                self._attachment.pause()
-            lane.wait_for(self)
-
-    def _flush_open_lines(self) -> None:
-        """The last line of a workload that ended without a newline."""
-        now = self._world.clock.now()
-        for stream, buffer in self._buffers.items():
-            if rest := buffer.take():
-                self._emit(stream, rest + b"\n", stamp(now), int(now * 1e9))
-
-    # Past output.
-
-    async def _join(self, asked_ns: int) -> None:
+    async def _join(self, joint: Joint) -> None:
         """Hand on what was kept since the place, up to where the live bytes begin in it.
 
-        An engine answers an attach a moment before it really listens, so the
-        first live bytes, whenever they come, are looked up in the kept log:
-        only that proves that nothing lies between.
+        The first live bytes, whenever they come, are looked up in the kept
+        log: only that proves that nothing lies between.
         """
+        assert self._ended is not None
         try:
-            anchor = await self._anchor()
-            known: list[PastLine] = []
-            if await self._past_before(anchor, asked_ns):
+            await joint.locate()
+            if later := await joint.before():
                 await self._first_news(JOIN_WAIT_S)
-            if not self._early:
-                known = await self._all_past(anchor)
-                await self._first_news(None)
-            if self._stop.is_set() and self._ended is not None and not self._ended.done():
+            if self._stop.is_set() and not self._ended.done():
                 await asyncio.wait({self._ended}, timeout=LAST_BYTES_S)
-            if self._early:
-                await self._meet(anchor, asked_ns, known)
-            else:
-                await self._all_past(anchor)
+            live = {stream: data for stream, data in self._early_streams().items() if b"\n" in data}
+            if live:
+                self._go_on(await joint.meet(live))
+            elif later:
+                await joint.everything()
+            self._held = {stream: _Held() for stream in (STDOUT, STDERR) if stream not in live}
         except EngineUnreachable:
             raise
         except EngineError as error:
-            if self._stop.is_set():
-                return  # an engine that removes a workload does not give its log away any more
-            self._notices.trouble(
-                "history",
-                "kept output cannot be read, lines printed while the agent did not listen are missing",
-                workload=self._workload.id[:12],
-                app=self._workload.app,
-                error=str(error),
-            )
+            self._say_not_kept(error)
 
-    async def _past_before(self, anchor: Anchor, asked_ns: int) -> bool:
-        """Hand on new kept lines from before `asked_ns`; whether there are later ones."""
-        async with aclosing(_generator(self._past(anchor.since_ns))) as batches:
-            async for lines in batches:
-                new = [line for line in lines if anchor.is_new(line)]
-                before = [line for line in new if line.time_ns < asked_ns]
-                await self._hand_on_past(before)
-                anchor.passed(before)
-                if len(before) < len(new):
-                    return True
-        return False
+    async def _rest_of_past(self, joint: Joint) -> None:
+        """Nothing came live: what was printed before the attach may have been kept a moment after it was looked for."""
+        try:
+            await joint.everything()
+        except EngineUnreachable:
+            raise
+        except EngineError as error:
+            self._say_not_kept(error)
 
-    async def _all_past(self, anchor: Anchor) -> list[PastLine]:
-        """Hand on all new kept lines; returns the last ones, which may still come live."""
-        last: deque[PastLine] = deque(maxlen=KNOWN_MAX)
-        async with aclosing(_generator(self._past(anchor.since_ns))) as batches:
-            async for lines in batches:
-                new = [line for line in lines if anchor.is_new(line)]
-                await self._hand_on_past(new)
-                anchor.passed(new)
-                last.extend(new)
-        return list(last)
+    async def _join_held(self, joint: Joint, final: bool) -> None:
+        """Join the streams whose first line has come since. `final`: what is left has no end of a line."""
+        for stream, held in list(self._held.items()):
+            if not held.ended and not (held.parts and final) and held.size <= self._line_max:
+                continue
+            live = b"".join(held.parts)
+            since_ns = max(held.since_ns - BEFORE_START_NS, 1)
+            try:
+                if final and not held.ended:
+                    self._go_on(await joint.meet({stream: live + b"\n"}, since_ns=since_ns))
+                elif held.ended:
+                    self._go_on(await joint.meet({stream: live}, since_ns=since_ns))
+                else:
+                    self._go_on(await joint.meet_open(stream, live, since_ns=since_ns))
+            except EngineUnreachable:
+                if not final:
+                    raise
+            except EngineError as error:
+                self._say_not_kept(error)
+            del self._held[stream]
+            now = self._world.clock.now()
+            for payload in held.parts:
+                self._outlet.live(stream, payload, stamp(now), int(now * 1e9))
+        if self._paused_by is None and self._attachment is not None:
+            self._attachment.resume()
 
-    async def _meet(self, anchor: Anchor, asked_ns: int, known: list[PastLine]) -> None:
-        """Live bytes are there: hand on the kept lines before them, and none of theirs."""
-        for attempt in range(JOIN_TRIES + 1):
-            live = live_lines(self._early_streams())
-            skip = already_known(known, live)
-            joiner = Joiner(asked_ns, {stream: lines for stream, lines in live.items() if stream not in skip})
-            async with aclosing(_generator(self._past(anchor.since_ns))) as batches:
-                async for lines in batches:
-                    if joiner.complete:
-                        break
-                    before = joiner.feed([line for line in lines if anchor.is_new(line)])
-                    await self._hand_on_past(before)
-                    anchor.passed(before)
-            before = joiner.settle()
-            await self._hand_on_past(before)
-            anchor.passed(before)
-            if joiner.complete or attempt == JOIN_TRIES:
-                break
-            await self._world.clock.sleep(JOIN_RETRY_S * 4**attempt)
-        if not joiner.complete:
-            self._counts.unjoined += 1
-        await self._hand_on_past(joiner.rest())
-        self._skip = skip
-        for stream, missing in (self._unfinished_before_live() | joiner.missing).items():
-            self._buffers[stream].feed(missing)
+    def _go_on(self, met: Met) -> None:
+        self._counts.unjoined += not met.complete
+        self._outlet.go_on(met.skip, met.missing)
 
-    def _unfinished_before_live(self) -> dict[int, bytes]:
-        """Beginnings of lines that are still being printed, up to where the live bytes go on with them."""
-        live = self._early_streams()
-        found = {}
-        for stream, kept in self._unfinished.items():
-            if stream in live and b"\n" not in live[stream][:LOOK_BYTES]:
-                at = kept.rfind(normal(live[stream][:256]))
-                found[stream] = kept if at < 0 else kept[:at]
-        return found
+    def _hold(self, held: _Held, payload: bytes, now_ns: int) -> None:
+        """Keep live bytes until their first line is complete; a workload that prints an endless one has to wait."""
+        held.since_ns = held.since_ns or now_ns
+        held.parts.append(payload)
+        held.size += len(payload)
+        if not held.ended and (b"\n" in payload or held.size > self._line_max):
+            held.ended = b"\n" in payload
+            self._ripe.set()
+        if held.size > self._line_max + HELD_MORE and self._attachment is not None:
+            self._attachment.pause()
 
-    async def _first_news(self, timeout_s: float | None) -> None:
-        """Until live bytes arrive, the attach ends or the workload stops."""
+    def _say_not_kept(self, error: EngineError) -> None:
+        if self._stop.is_set():
+            return  # an engine that removes a workload does not give its log away any more
+        self._notices.trouble(
+            "history",
+            "kept output cannot be read, lines printed while the agent did not listen are missing",
+            workload=self._workload.id[:12],
+            app=self._workload.app,
+            error=str(error),
+        )
+
+    async def _first_news(self, timeout_s: float | None, also: asyncio.Event | None = None) -> None:
+        """Until live bytes arrive, the attach ends, the workload stops or `also` is set."""
         try:
             async with asyncio.timeout(timeout_s):
-                while not (self._early or self._stop.is_set() or (self._ended is not None and self._ended.done())):
+                while not (self._early or self._over.is_set() or (also is not None and also.is_set())):
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
             pass
 
     def _early_streams(self) -> dict[int, bytes]:
-        """What came live so far, per stream; enough of it to compare."""
+        """What came live so far, per stream."""
         frames = Demultiplexer(self._workload.tty)
         parts: dict[int, list[bytes]] = {}
         for data in self._early or []:
@@ -477,94 +428,22 @@ class Pump:
                 parts.setdefault(stream, []).append(payload)
         return {stream: b"".join(pieces) for stream, pieces in parts.items()}
 
-    async def _anchor(self) -> Anchor:
-        place = self._place
-        assert place is not None
-        search = AnchorSearch(place)
-        if any(place.tails.values()):
-            async with aclosing(_generator(self._past(min(place.since_ns, place.last_ns)))) as batches:
-                async for lines in batches:
-                    for line in lines:
-                        search.feed(line)
-        return search.anchor()
-
     async def _finish_from_past(self) -> None:
         """The workload stopped while its attach was broken or before there was one."""
-        if self._place is None and self._fresh and self._workload.started_at:
-            self._begin_at(max(int(self._workload.started_at * 1e9) - BEFORE_START_NS, 1))
-        if self._place is None or self._place.finished or self._route.discards:
+        if self._outlet.place is None and self._fresh and self._workload.started_at:
+            self._outlet.begin_at(max(int(self._workload.started_at * 1e9) - BEFORE_START_NS, 1))
+        if self._outlet.place is None or self._outlet.place.finished or self._route.discards:
             return
-        self._open_again()
+        self._outlet.open_again()
+        past = Past(self._source, self._workload, self._stop.is_set)
+        joint = Joint(self._world, past, self._outlet.place, self._world.clock.now_ns(), self._hand_on_past)
         try:
-            anchor = await self._anchor()
-            async with aclosing(_generator(self._past(anchor.since_ns))) as batches:
-                async for lines in batches:
-                    await self._hand_on_past([line for line in lines if anchor.is_new(line)])
+            await joint.locate()
+            await joint.everything()
         except EngineError as error:
             _log.debug("rest of a stopped workload's output cannot be read", error=str(error))
 
     async def _hand_on_past(self, lines: list[PastLine]) -> None:
-        self._past_records(lines)
+        self._outlet.past(lines)
         while self._paused_by is not None:
             await self._lane_free.wait()
-
-    def _past_records(self, lines: list[PastLine]) -> None:
-        """Records of kept lines; neighbours of one stream and one millisecond share a timestamp."""
-        at = 0
-        while at < len(lines):
-            first = lines[at]
-            end = at + 1
-            while end < len(lines) and lines[end].stream == first.stream and _same_ms(lines[end], first):
-                end += 1
-            last_ns = lines[end - 1].time_ns
-            self._caught_up_ns = last_ns
-            self._counts.replayed += end - at
-            when = stamp(first.time_ns / 1e9)
-            for data in self._cut(first.stream, lines[at:end], when):
-                self._emit(first.stream, data, when, last_ns)
-            at = end
-
-    def _cut(self, stream: int, lines: list[PastLine], when: bytes) -> Iterator[bytes]:
-        """Complete lines as one block, after parts of over-long ones were sent."""
-        whole: list[bytes] = []
-        for line in lines:
-            data = normal(line.data)
-            if not data.endswith(b"\n"):
-                data += b"\n"
-            if len(data) > self._line_max + 1:
-                if whole:
-                    yield b"".join(whole)
-                    whole = []
-                while len(data) > self._line_max + 1:
-                    cut = split_point(data, self._line_max)
-                    self._emit_piece(stream, data[:cut], when, line.time_ns)
-                    data = data[cut:]
-            whole.append(data)
-        yield b"".join(whole)
-
-    async def _past(self, since_ns: int) -> AsyncIterator[list[PastLine]]:
-        """Kept lines in batches; one that is still being printed is put aside in `_unfinished`."""
-        history = self._source.history(self._workload.id, tty=self._workload.tty, since_ns=since_ns)
-        self._unfinished = {}
-        async with aclosing(_generator(history)) as batches:
-            async for lines in batches:
-                if not lines[-1].data.endswith(b"\n") and not self._stop.is_set():
-                    for line in lines:
-                        if _is_unfinished(line):
-                            self._unfinished[line.stream] = normal(line.data)
-                    lines = [line for line in lines if not _is_unfinished(line)]
-                if lines:
-                    yield lines
-
-
-def _is_unfinished(line: PastLine) -> bool:
-    return not line.data.endswith(b"\n") and len(line.data) < UNFINISHED_MAX
-
-
-def _same_ms(one: PastLine, other: PastLine) -> bool:
-    return one.time_ns // 1_000_000 == other.time_ns // 1_000_000
-
-
-async def _generator(lines: Any) -> Any:
-    async for line in lines:
-        yield line

@@ -12,6 +12,7 @@ from eru.agent.runtime import PastLine
 
 LOOK_LINES = 50  # live lines compared before two places count as the same
 LOOK_BYTES = 64 << 10
+OPEN_LOOK_BYTES = 256  # of a line without its end, to find places to compare in full
 _INVALID = re.compile("[\udc80-\udcff]")
 
 
@@ -80,10 +81,36 @@ def live_lines(live: dict[int, bytes]) -> dict[int, list[bytes]]:
     """The first complete lines of what an attach has delivered; the very first may lack its beginning."""
     found = {}
     for stream, data in live.items():
-        head = as_kept(data[:LOOK_BYTES])
-        if b"\n" in head:  # an unfinished line cannot be among the kept ones yet
+        if (first := data.find(b"\n") + 1) > 0:  # an unfinished line cannot be among the kept ones yet
+            head = as_kept(data[: max(LOOK_BYTES, first)])
             found[stream] = [part + b"\n" for part in head.split(b"\n")[:-1]][:LOOK_LINES]
     return found
+
+
+def missing_of_open_line(kept: PastLine, live: bytes, asked_ns: int) -> bytes:
+    """The beginning of a line still being printed, up to where `live`, which came since the attach, goes on.
+
+    What was kept before the attach was asked for lies before it. After that
+    the first place counts from which kept and live bytes agree to the end of
+    either; a line that repeats itself may agree too early, by what was printed
+    between the question and its effect at most. Without such a place there is
+    a gap, and all that is kept goes before.
+    """
+    data, live = normal(kept.data), as_kept(live)
+    at = min(sum(size for time_ns, size in kept.parts if time_ns < asked_ns), len(data))
+    while at < len(data):
+        common = min(len(data) - at, len(live))
+        if data[at : at + common] == live[:common]:
+            return data[:at]
+        found = data.find(live[:OPEN_LOOK_BYTES], at + 1)
+        at = found if found >= 0 else _last_chance(data, live, at + 1)
+    return data
+
+
+def _last_chance(data: bytes, live: bytes, start: int) -> int:
+    """Where the very end of `data` could be the beginning of `live`, when less than a look is left."""
+    begin = max(start, len(data) - OPEN_LOOK_BYTES)
+    return next((at for at in range(begin, len(data)) if live.startswith(data[at:])), len(data))
 
 
 def already_known(known: Sequence[PastLine], live: dict[int, list[bytes]]) -> dict[int, int]:
