@@ -183,7 +183,7 @@ class Session:
     def screen_size(self) -> os.terminal_size:
         """Of the terminal that standard output is."""
         try:
-            lines = os.get_terminal_size(sys.stdout.fileno()).lines
+            lines = os.get_terminal_size(sys.stdout.fileno()).lines or 24
         except (OSError, ValueError):
             lines = 24
         return os.terminal_size((screen_width(sys.stdout), lines))
@@ -211,8 +211,8 @@ class Session:
         output = self.settings.output
         if self.intercept is not None:
             self.intercept(data, names)
-        elif self.settings.fields:
-            self.document(document.selected(data, self.settings.fields))
+        elif self.settings.fields and output in ("json", "jsonl", "yaml"):
+            self._documents(document.selected(data, self.settings.fields))
         elif output == "wide" and columns is not None:
             self.write(wide(columns()))
         elif output == "table" and columns is not None and self.screen:
@@ -221,11 +221,8 @@ class Session:
             self.write(table())
         elif output == "name":
             self.write("".join(f"{name}\n" for name in names))
-        elif output == "jsonl":
-            for item in data if isinstance(data, list) else [data]:
-                self.document(item)
         else:
-            self.document(data)
+            self._documents(data)
 
     def show_each(
         self,
@@ -240,6 +237,14 @@ class Session:
                 self.document(item)
         else:
             self.show(list(data), table, names, columns)
+
+    def _documents(self, data: Any) -> None:
+        """All in one, or one per line."""
+        if self.settings.output == "jsonl" and isinstance(data, list):
+            for item in data:
+                self.document(item)
+        else:
+            self.document(data)
 
     def document(self, data: Any) -> None:
         """One document in the wanted format."""

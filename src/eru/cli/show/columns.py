@@ -63,7 +63,7 @@ def fitted(columns: Sequence[Column], screen: int, *, paint: bool) -> str:
 
     for each in by_weight:
         if each.least and excess() > 0:
-            sizes[id(each)] = max(each.least, sizes[id(each)] - excess())
+            sizes[id(each)] = min(sizes[id(each)], max(each.least, width(each.head), sizes[id(each)] - excess()))
     for each in by_weight:
         if each.matters < 9 and excess() > 0:
             kept.remove(each)
@@ -76,7 +76,7 @@ def fitted(columns: Sequence[Column], screen: int, *, paint: bool) -> str:
 def _lines(shown: Sequence[tuple[Column, Sequence[str], int]], *, paint: bool) -> str:
     last = shown[-1][0]
     rows = []
-    heads = [_cell(column, column.head, size, column is last, "1" if paint else "") for column, _, size in shown]
+    heads = [_cell(column, column.head, size, column is last, "") for column, _, size in shown]
     rows.append(GAP.join(heads).rstrip())
     for row in zip_longest(*(cells for _, cells, _ in shown), fillvalue=""):
         texts = []
@@ -110,6 +110,6 @@ def screen_width(out: TextIO) -> int:
     if (said := os.environ.get("COLUMNS", "")).isdigit() and int(said) > 0:
         return int(said)
     try:
-        return os.get_terminal_size(out.fileno()).columns
+        return os.get_terminal_size(out.fileno()).columns or 80
     except (OSError, ValueError):
         return 80

@@ -88,14 +88,14 @@ class Picture:
         size = self.session.screen_size()
         words = " ".join([self.session.settings.program, *self.session.settings.argv])
         at = times.clock_time(self.session.world.clock.now_ns())
-        head = cut(f"every {self.every_s:g}s: {words} · {at} · {note}", size.columns - 1)
+        head = cut(f"every {self.every_s:g}s: {words} · {at} · {note}", size.columns)
         lines = self.text.splitlines() or ["nothing"]
         room = max(size.lines - 2, 1)
         if len(lines) > room:
             lines = [*lines[: room - 1], f"… {len(lines) - room + 1} more lines"]
         erase = f"\x1b[{self._drawn}A\r\x1b[J" if self._drawn else ""
         head = f"\x1b[{colour}m{head}\x1b[0m" if wants_colour(out) else head
-        shown = [head, *(_fit(line, size.columns - 1) for line in lines)]
+        shown = [head, *(_fit(line, size.columns) for line in lines)]
         out.write(erase + "".join(f"{line}\n" for line in shown))
         out.flush()
         self._drawn = len(shown)
