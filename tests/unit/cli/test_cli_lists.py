@@ -6,7 +6,7 @@ import json
 import os
 import pty
 import re
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 
 import pytest
@@ -76,14 +76,22 @@ def test_cut_marks_what_is_missing():
     assert (cut("abcdef", 4), cut("abc", 4), cut("节节节", 4)) == ("abc…", "abc", "节…")
 
 
+def everything(leader: int) -> str:
+    """What was written to a terminal whose other side is closed."""
+    pieces = []
+    with suppress(OSError):  # how the end is told
+        while piece := os.read(leader, 1 << 16):
+            pieces.append(piece)
+    os.close(leader)
+    return b"".join(pieces).decode()
+
+
 def on_terminal(*words: str) -> str:
     """What `eru ...` prints when standard output is a terminal."""
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w") as terminal, redirect_stdout(terminal):
         run(root(), "eru", list(words))
-    text = os.read(leader, 1 << 16).decode()
-    os.close(leader)
-    return text
+    return everything(leader)
 
 
 def test_a_terminal_gets_a_list_and_a_pipe_the_box(eru, script, monkeypatch):
@@ -174,8 +182,7 @@ async def test_a_picture_is_redrawn_where_it_stands(monkeypatch: pytest.MonkeyPa
     session = Session(Settings(argv=("pod", "list", "-w")), seeded_world(1))
     with os.fdopen(follower, "w") as terminal, redirect_stdout(terminal), pytest.raises(KeyboardInterrupt):
         await repeat(session, Rounds(session, [A, B], AWAY, [{"name": "x" * 70}]), 0.01)
-    shown = os.read(leader, 1 << 16).decode().replace("\r\n", "\n")
-    os.close(leader)
+    shown = everything(leader).replace("\r\n", "\n")
     first, second, third = shown.split("\x1b[3A\r\x1b[J")
     assert PAINT.sub("", first).startswith("every 0.01s: eru pod list -w · ")
     assert first.endswith("a\nb\n")
