@@ -36,6 +36,12 @@ def with_reasons(error: EruError, planner: Planner, wish: Wish) -> EruError:
     return NoCapacity(f"{error}: {summary(refusals)}{part}", refusals)
 
 
+async def ruled_out(planner: Planner, wish: Wish) -> list[Refusal]:
+    """Nodes that can take none at all, while the request as a whole has its place."""
+    told = await asyncio.to_thread(planner.refusals, wish) if planner.blocking else planner.refusals(wish)
+    return [one for one in told[0] if one.reason is not Reason.LIMIT]
+
+
 def _limits(planner: Planner, wish: Wish) -> dict[str, Refusal]:
     """Of nodes that have room: how much of it, and what the strategy makes of that."""
     spec = wish.spec

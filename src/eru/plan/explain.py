@@ -18,7 +18,7 @@ _SENTENCES = {
     Reason.LABEL: "without a label asked for",
     Reason.BYPASS: "bypassed by their operator",
     Reason.DOWN: "down, heartbeat missing",
-    Reason.LIMIT: "at the limit of the strategy",
+    Reason.LIMIT: "with room, but not for this",
 }
 
 
@@ -63,7 +63,9 @@ def summary(refusals: Sequence[Refusal]) -> str:
 def _clause(reason: Reason, dimension: str, group: Sequence[Refusal]) -> str:
     many = "1 node" if len(group) == 1 else f"{len(group):,} nodes"
     if reason is not Reason.RESOURCE:
-        detail = group[0].detail if len(group) == 1 or len({refusal.detail for refusal in group}) == 1 else ""
+        first = group[0]
+        alike = all(refusal.detail == first.detail for refusal in group)
+        detail = first.detail if alike or not first.detail else f"for example {first.nodename}: {first.detail}"
         return f"{_SENTENCES[reason]}: {many}{_in_brackets(detail)}"
     nearest = min(group, key=lambda refusal: (refusal.wanted - refusal.free, refusal.nodename))
     what = dimension.split(".", 1)[-1]

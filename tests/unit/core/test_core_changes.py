@@ -122,8 +122,11 @@ async def test_realloc_changes_grant_usage_and_engine(lab) -> None:
     assert workload.grant["cpumem"]["memory_request"] == 128 * MIB
     assert lab.fakes.node("n1").get(one.id).resources()["cpumem"]["memory"] == 128 * MIB
     await lab.at_rest()
-    with pytest.raises(NoCapacity):
+    with pytest.raises(NoCapacity, match="on node n1") as refused:
         await realloc(lab.core, one.id, {"cpumem": {"memory-request": 1024 * MIB}})
+    [why] = refused.value.refusals
+    told = (why.nodename, why.dimension, why.wanted, why.free)
+    assert told == ("n1", "cpumem.memory", 1152 * MIB, 512 * MIB), "free without what it has itself"
     await lab.at_rest()
 
 

@@ -136,6 +136,26 @@ def test_within() -> None:
     assert not within({"cpumem": {"cpu_map": {"0": 101}}}, capacity)
 
 
+class _SlowTable:
+    """Lets `between` happen while it is asked."""
+
+    def __init__(self, kind, inner):
+        self.kind, self.inner = kind, inner
+
+    def set(self, row, capacity, usage):
+        self.inner.set(row, capacity, usage)
+
+    def clear(self, row):
+        self.inner.clear(row)
+
+    def measure(self, request, rows):
+        self.kind.on_the_loop += threading.current_thread() is threading.main_thread()
+        said = self.inner.measure(request, rows)
+        self.kind.asked += 1
+        self.kind.between()
+        return said
+
+
 class _SlowKind(CpumemKind):
     """As an external program: notes in which thread it is asked."""
 
@@ -144,6 +164,11 @@ class _SlowKind(CpumemKind):
     def __init__(self) -> None:
         super().__init__()
         self.on_the_loop = 0
+        self.asked = 0
+        self.between = lambda: None
+
+    def table(self):
+        return _SlowTable(self, super().table())
 
     def allot(self, capacity, usage, request, count):
         self.on_the_loop += threading.current_thread() is threading.main_thread()
@@ -162,6 +187,26 @@ async def test_kinds_that_take_long_do_not_hold_up_the_core(lab) -> None:
     assert all(result.success for result in made)
     [refused] = await lab.deploy(100, core=core)
     assert len(refused.refusals) == 1
+    assert "has room for" in str(refused.error)
     assert len((await dry_run(core, lab.spec(2))).placements) == 2
     assert kind.on_the_loop == 0
+    await lab.at_rest()
+
+
+async def test_a_node_that_changes_while_it_is_asked_about_is_not_asked_on_the_loop(lab) -> None:
+    """What was said before counts; the record that is compared has the last word."""
+    await lab.add_nodes("n1", "n2")
+    kind = _SlowKind()
+    core = await lab.add_core(kinds={"cpumem": kind})
+    loop = asyncio.get_running_loop()
+
+    def between() -> None:
+        kind.between = lambda: None
+        other = asyncio.run_coroutine_threadsafe(lab.deploy(2, core=core), loop)
+        assert all(result.success for result in other.result(5))
+
+    kind.between = between
+    made = await lab.deploy(2, core=core)
+    assert all(result.success for result in made)
+    assert (kind.asked, kind.on_the_loop) == (2, 0)
     await lab.at_rest()

@@ -105,3 +105,11 @@ def test_refusals_by_strategy():
     assert refusal.detail == "misses 6 instances and has room for 1"
     assert by_strategy(names, nodes, Strategy.GLOBAL, 3) == []
     assert by_strategy(names, nodes, Strategy.AUTO, 3) == []
+
+
+def test_summary_gives_an_example_where_details_differ():
+    limit = [
+        Refusal(nodename=name, reason=Reason.LIMIT, detail=f"has room for {n} of 9") for name, n in (("a", 1), ("b", 2))
+    ]
+    assert summary(limit) == "with room, but not for this: 2 nodes (for example a: has room for 1 of 9)"
+    assert summary(limit[:1]) == "with room, but not for this: 1 node (has room for 1 of 9)"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from eru.core import accounts
 from eru.core.accounts import parse_requests
 from eru.core.planner import Wish, request_of
-from eru.core.reasons import explained
+from eru.core.reasons import explained, ruled_out
 from eru.core.specs import check_deploy
 from eru.model.deploy import DeploySpec, Strategy
 from eru.model.errors import InvalidInput, NoCapacity, NotFound, Refused
@@ -92,6 +92,7 @@ async def dry_run(core: Core, spec: DeploySpec) -> DryRun:
         result.refusals = why.refusals if isinstance(why, NoCapacity) else []
     else:
         result.considered = decision.considered
+        result.refusals = await ruled_out(planner, wish)
         sequence = 0
         for row, many in zip(decision.rows.tolist(), decision.counts.tolist(), strict=True):
             found = view.by_name[view.name_of(row)]
