@@ -35,6 +35,7 @@ TEST_TOOLS = {
     "docker-registry": "docker-registry",
     "rsyslogd": "rsyslog",
     "prometheus": "prometheus",
+    "journalctl": "systemd",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "iptables": "iptables",
