@@ -38,8 +38,7 @@ eru events --node web1 --follow   one node, and whatever comes
     "-n", "--limit", type=int, default=None, help=f"The newest so many.  [default: {SHOWN}, or all of --since]"
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens. Ctrl-C ends it.")
-@click.option("--utc", is_flag=True, help="Times in UTC instead of how long ago.")
-async def events(session: Session, what: str, node: str, since: str, limit: int | None, follow: bool, utc: bool) -> int:
+async def events(session: Session, what: str, node: str, since: str, limit: int | None, follow: bool) -> int:
     """What happened to workloads and nodes, as all cores saw it: plan, pull, start, health, end, and why.
 
     Each core remembers its newest events in memory; what is older is in its log.
@@ -51,7 +50,7 @@ async def events(session: Session, what: str, node: str, since: str, limit: int 
         since_ns=since_ns("--since", since, session.world.clock.now_ns()),
         limit=limit or (0 if since else SHOWN),
     )
-    timeline = Timeline(session, utc=utc, absolute=follow)
+    timeline = Timeline(session, utc=session.settings.utc, absolute=follow)
     try:
         found, keep = await _found(session, what, asked)
     except history.NoEvents:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from eru.cli.resolve import short
 from eru.cli.session import Session
@@ -39,10 +39,14 @@ class Timeline:
                 self.session.document(document(event))
             return
         self._colour = wants_colour(sys.stdout)
+        self.session.write("".join(f"{line}\n" for line in self.lines(found)))
+
+    def lines(self, found: Sequence[v1.Event]) -> list[str]:
+        """One each, without an end."""
         for event in found:
             self._who = max(self._who, min(width(who(event)), WHO_MAX))
             self._where = max(self._where, width(event.nodename))
-        self.session.write("".join(f"{self._line(event)}\n" for event in found))
+        return [self._line(event) for event in found]
 
     def _line(self, event: v1.Event) -> str:
         kind = f"{event.kind:<9}"

@@ -58,24 +58,12 @@ class Life:
 
 @verb("why", examples="eru why shop_web_aBcDeF\neru why 3f2a\neru -o json why 3f2a")
 @click.argument("instance", shell_complete=names.workloads)
-@click.option("--utc", is_flag=True, help="Times in UTC instead of how long ago.")
-async def why(session: Session, instance: str, utc: bool) -> int:
+async def why(session: Session, instance: str) -> int:
     """An instance's life in five lines: who asked for it, where it is and why there, how it is, what went wrong, what
     happens next. Also of an instance that is gone, as long as core remembers it.
     """
     life = await _look(session, instance)
-    now_ns = session.world.clock.now_ns()
-
-    def when(time_ns: int) -> str:
-        return times.utc(time_ns) if utc else times.ago(time_ns, now_ns)
-
-    told = {
-        "asked": _asked(life, when),
-        "placed": _placed(life),
-        "now": _now(life, now_ns),
-        "trouble": _trouble(life, when),
-        "next": _next(life),
-    }
+    told = _five(session, life)
     data: dict[str, Any] = {
         "name": life.name,
         "id": life.id,
@@ -87,6 +75,27 @@ async def why(session: Session, instance: str, utc: bool) -> int:
     session.show(data, lambda: _lines(life, told), [life.id])
     session.talk.next(f"eru events {life.name}")
     return Exit.OK
+
+
+async def life_lines(session: Session, instance: str) -> list[str]:
+    """The same as text, for others."""
+    life = await _look(session, instance)
+    return _lines(life, _five(session, life)).splitlines()
+
+
+def _five(session: Session, life: Life) -> dict[str, str]:
+    now_ns = session.world.clock.now_ns()
+
+    def when(time_ns: int) -> str:
+        return times.utc(time_ns) if session.settings.utc else times.ago(time_ns, now_ns)
+
+    return {
+        "asked": _asked(life, when),
+        "placed": _placed(life),
+        "now": _now(life, now_ns),
+        "trouble": _trouble(life, when),
+        "next": _next(life),
+    }
 
 
 def _lines(life: Life, told: dict[str, str]) -> str:
