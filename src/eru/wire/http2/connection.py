@@ -18,8 +18,10 @@ _ANNOUNCED = frames.settings(
     }
 )
 _OUT_BYTES = 256 * 1024  # gathered before they are handed to the socket even though more may follow at once
-_FRAMES_WITHOUT_USE_MAX = 10_000  # pings, settings, resets and the like since the last request or message
+_FRAMES_WITHOUT_USE_MAX = 10_000  # pings, settings, windows and the like, and no request or message between them
+_FRAMES_WITHOUT_USE_PER_S = 1_000.0  # forgiven each second
 _LEFT_AHEAD_MAX = 1_000  # calls reset by the client, above those that were answered
+_LEFT_AHEAD_PER_S = 100.0  # forgiven each second: who follows streams for days leaves many of them
 _BLOCKS_KEPT_MAX = 64  # header blocks whose meaning is remembered
 _CONTINUATIONS_MAX = 64
 _WRONG_TYPE = b"\x0e\x03415"  # `:status` of the static table, with another value
@@ -31,6 +33,31 @@ class Refused(Exception):
     def __init__(self, error: int, why: str) -> None:
         super().__init__(why)
         self.error = error
+
+
+class Allowance:
+    """How much of something a client may do: `most` at once, `per_s` more each second."""
+
+    __slots__ = ("_at", "_left", "_most", "_per_s")
+
+    def __init__(self, most: int, per_s: float) -> None:
+        self._most, self._per_s = most, per_s
+        self._left = float(most)
+        self._at = 0.0  # loop time
+
+    def spend(self, now: float) -> bool:
+        """Take one at loop time `now`; False when there is none."""
+        self._left = min(self._left + (now - self._at) * self._per_s, self._most) - 1
+        self._at = now
+        return self._left >= 0
+
+    def give_back(self) -> None:
+        """One was not what it looked like."""
+        self._left = min(self._left + 1, self._most)
+
+    def refill(self) -> None:
+        """Something useful came in between."""
+        self._left = self._most
 
 
 class Host(Protocol):
@@ -79,8 +106,8 @@ class Connection(asyncio.Protocol):
         self._out_bytes = 0
         self._flushing = False
         self._headers: tuple[int, int, bytearray, int] | None = None  # stream, flags, block, continuations
-        self._useless = 0
-        self._left_ahead = 0
+        self._useless = Allowance(_FRAMES_WITHOUT_USE_MAX, _FRAMES_WITHOUT_USE_PER_S)
+        self._left_ahead = Allowance(_LEFT_AHEAD_MAX, _LEFT_AHEAD_PER_S)
 
     # asyncio.
 
@@ -153,14 +180,13 @@ class Connection(asyncio.Protocol):
         if self._headers is not None and kind != frames.CONTINUATION:
             raise Refused(frames.PROTOCOL_ERROR, "a header block was interrupted")
         if kind == frames.DATA:
-            self._useless = 0
+            self._useless.refill()
             self._on_data(flags, stream, payload)
             return
         if kind == frames.HEADERS:
             self._on_headers(flags, stream, payload)
             return
-        self._useless += 1
-        if self._useless > _FRAMES_WITHOUT_USE_MAX:
+        if not self._useless.spend(self.heard_at):
             raise Refused(frames.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
         if kind == frames.WINDOW_UPDATE:
             self._on_window(stream, payload)
@@ -227,7 +253,7 @@ class Connection(asyncio.Protocol):
             before = self._decoder.generation
             known = self._decoder.decode(block, limits.METADATA_BYTES_MAX)
             self._blocks_of = self._decoder.generation
-            if self._blocks_of == before and block[0] & 0xE0 != 0x20:
+            if self._blocks_of == before and block[:1] and block[0] & 0xE0 != 0x20:
                 self._blocks[block] = known
         return known
 
@@ -358,8 +384,7 @@ class Connection(asyncio.Protocol):
         call = self.calls.get(stream)
         if call is None:
             return
-        self._left_ahead += 1
-        if self._left_ahead > _LEFT_AHEAD_MAX:
+        if not self._left_ahead.spend(self.heard_at):
             raise Refused(frames.ENHANCE_YOUR_CALM, "too many calls were begun and left")
         self._drop(call)
 
@@ -385,7 +410,7 @@ class Connection(asyncio.Protocol):
 
     def over(self, call: Call) -> None:
         """Its last frame is on the way."""
-        self._left_ahead = max(self._left_ahead - 1, 0)
+        self._left_ahead.give_back()
         self.calls.pop(call.id, None)
         self._blocked.pop(call.id, None)
         call.shut()
@@ -402,6 +427,7 @@ class Connection(asyncio.Protocol):
     def send_data(self, stream: int, data: bytes) -> None:
         """Bytes that fit all windows."""
         self._window -= len(data)
+        self._useless.refill()  # a reader of much sends many windows
         most = self._frame_bytes
         if len(data) <= most:
             self._put(frames.head(len(data), frames.DATA, 0, stream) + data)
