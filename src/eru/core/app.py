@@ -23,12 +23,14 @@ import structlog
 
 from eru.core.commit import Committer
 from eru.core.events import Events
+from eru.core.fanout import Fanout
 from eru.core.fleet import Fleet
 from eru.core.images import Images
 from eru.core.ledger import Ledger, Operation, StoredWorkload
 from eru.core.planner import Planner
 from eru.core.recovery import Recovery
 from eru.core.remap import Remapper
+from eru.core.reports import Reports
 from eru.core.session import Session
 from eru.core.settings import CoreSettings
 from eru.core.statuses import Hub, StatusEvent
@@ -79,6 +81,10 @@ class Core:
         self.session = Session(world, store, keys, settings)
         self.fleet = Fleet(world, store, keys, settings, self.kinds)
         self.fleet.forget_engine = engines.forget
+        self.fanout = Fanout(self)
+        self.fleet.readers = self.fanout
+        self.fleet.statuses.listen(self.fanout.hear)
+        self.reports = Reports(self)
         self.committer = Committer(store, keys, self.fleet, self.tasks, settings)
         self.ledger = Ledger(world, store, keys, self.kinds, self.fleet, self.committer)
         self.planner = Planner(self.fleet.view)
@@ -104,6 +110,7 @@ class Core:
             ("fleet", self.fleet.follow),
             ("recovery", self.recovery.run),
             ("watchdog", self.watchdog.run),
+            ("statuses", self.fanout.run),
         ):
             self.tasks.start(name, self._for_ever(name, work))
         self._started.set()
@@ -111,6 +118,7 @@ class Core:
     async def drain(self, timeout_s: float) -> bool:
         """End the streams, begin nothing new, wait for what runs; False when `timeout_s` passed first."""
         self.draining = True
+        self.fanout.close()
         for hub in (self.fleet.statuses, self.fleet.node_events, self.fleet.core_events, self.events.hub):
             hub.close()
         return await self.background.wait_idle(timeout_s)

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -28,10 +30,16 @@ from eru.model.cores import Registration
 from eru.model.errors import Compacted, EruError, NotFound, StoreError, StoreUnavailable
 from eru.model.intents import Intent, Verb
 from eru.model.nodes import Node, NodeResource
+from eru.model.stored import Stored
 from eru.model.workloads import WorkloadStatus
 from eru.resource.contract import Kind
 from eru.store.contract import PAGE_ITEMS, Change, Event, KeyValue, Put, Store, Watch, Write
 from eru.store.keys import Keys
+
+if TYPE_CHECKING:
+    from eru.core.fanout import Fanout
+
+S = TypeVar("S", bound=Stored)
 
 _log = structlog.get_logger(__name__)
 
@@ -55,9 +63,11 @@ class Fleet:
         self.statuses: Hub[StatusEvent] = Hub(settings.subscriber_queue_max)
         self.cores_changed = asyncio.Event()
         self.forget_engine: Callable[[str], None] = lambda nodename: None  # set by the composition
+        self.readers: Fanout | None = None  # of workload statuses; set by the composition
         self._watch: Watch | None = None
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._number = count()
+        self._expected: dict[str, tuple[bytes, Stored]] = {}  # values on their way to the store, as objects
         self._own: dict[str, list[int]] = {}  # key -> revisions of changes applied before the watch brings them
         self._counted = keys.of_app()
         self._gone: dict[str, list[asyncio.Future[None]]] = {}
@@ -148,6 +158,15 @@ class Fleet:
 
     # What `core.commit` tells.
 
+    def expect(self, values: Mapping[str, tuple[bytes, Stored]]) -> None:
+        """Values that are about to be written, with what they say: reading them back costs more than all planning."""
+        self._expected.update(values)
+
+    def expect_no_more(self, keys: Iterable[str]) -> None:
+        """The transaction with these values has ended, one way or the other."""
+        for key in keys:
+            self._expected.pop(key, None)
+
     def committed(self, revision: int, writes: Sequence[Write]) -> None:
         """This core's own transaction took effect at `revision`."""
         if revision <= self.revision:
@@ -221,7 +240,7 @@ class Fleet:
         match room:
             case "resource":
                 if put:
-                    record = NodeResource.decode(item.value)
+                    record = self._meaning(NodeResource, item)
                     view.set_resource(parts[0], record.capacity, record.usage, item.mod_revision)
                 else:
                     view.drop_resource(parts[0])
@@ -230,7 +249,7 @@ class Fleet:
                     view.add_count(parts[0], parts[1], parts[2], 1 if put else -1)
             case "intent":
                 if put:
-                    view.put_intent(item.key, Intent.decode(item.value), item.mod_revision)
+                    view.put_intent(item.key, self._meaning(Intent, item), item.mod_revision)
                 else:
                     view.drop_intent(item.key)
                     self._intent_went(item.key)
@@ -252,6 +271,13 @@ class Fleet:
                 self._cores_changed()
             case _:
                 pass
+
+    def _meaning(self, kind: type[S], item: KeyValue) -> S:
+        """The object that a value stands for."""
+        expected = self._expected.get(item.key)
+        if expected is not None and expected[0] == item.value and isinstance(expected[1], kind):
+            return expected[1]
+        return kind.decode(item.value)
 
     def _status_event(self, parts: list[str], item: KeyValue, put: bool) -> None:
         if self.statuses:
@@ -305,22 +331,30 @@ class Fleet:
                 if not page.more:
                     break
                 after = page.items[-1].key
-        missed = await self._missed_statuses()
+        statuses = (
+            await self._statuses(revision)
+            if self.rebuilds and self.readers is not None and self.readers.followed
+            else None
+        )
+        before = self.revision
         self._replace(items, revision)
-        for item in missed:
-            self._status_event(self.keys.split(item.key)[1], item, True)
+        if statuses is not None and self.readers is not None:
+            there = {item.key.rpartition("/")[2] for item in statuses}
+            for event in self.readers.vanished(there, revision):
+                self.statuses.publish(event)
+            for item in statuses:
+                if item.mod_revision > before:
+                    self._status_event(self.keys.split(item.key)[1], item, True)
 
-    async def _missed_statuses(self) -> list[KeyValue]:
-        """Statuses written since the view stopped, for readers of the stream."""
-        if not self.statuses.followed or not self.revision:
-            return []
-        missed: list[KeyValue] = []
+    async def _statuses(self, revision: int) -> list[KeyValue]:
+        """All there are at that revision, for readers who would miss what happened in a gap."""
+        found: list[KeyValue] = []
         after = ""
         while True:
-            page = await self.store.range(self.keys.status(), after=after)
-            missed.extend(item for item in page.items if item.mod_revision > self.revision)
+            page = await self.store.range(self.keys.status(), after=after, revision=revision)
+            found.extend(page.items)
             if not page.more:
-                return missed
+                return found
             after = page.items[-1].key
 
     def _replace(self, items: list[KeyValue], revision: int) -> None:

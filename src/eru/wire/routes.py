@@ -11,7 +11,7 @@ They raise errors of the model; the server turns those into status numbers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -48,12 +48,30 @@ class Route:
     handler: Callable[[Any, Call], Any]
 
 
+class Batch:
+    """Several messages of a stream, serialised once for all calls that send them. A handler may yield it."""
+
+    __slots__ = ("_framed", "messages")
+
+    def __init__(self, messages: Sequence[bytes]) -> None:
+        self.messages = messages
+        self._framed = b""
+
+    def framed(self) -> bytes:
+        """The same as they travel, each with gRPC's five bytes before it; made once."""
+        if not self._framed:
+            self._framed = b"".join(
+                part for data in self.messages for part in (b"\0" + len(data).to_bytes(4, "big"), data)
+            )
+        return self._framed
+
+
 def unary(method: UnaryUnary[Req, Resp], handler: Callable[[Req, Call], Awaitable[Resp]]) -> Route:
     """One request, one answer."""
     return Route(method, handler)
 
 
-def stream(method: UnaryStream[Req, Resp], handler: Callable[[Req, Call], AsyncIterator[Resp]]) -> Route:
+def stream(method: UnaryStream[Req, Resp], handler: Callable[[Req, Call], AsyncIterator[Resp | Batch]]) -> Route:
     """One request, many answers; the handler is an async generator function."""
     return Route(method, handler)
 

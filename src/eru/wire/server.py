@@ -30,7 +30,7 @@ from eru.wire import http2, limits, methods
 from eru.wire.auth import BasicAuth
 from eru.wire.failures import HEADER_BEGUN, METADATA_TTY, TRAILER_KIND, TRAILER_TRACE
 from eru.wire.methods import Method, UnaryStream, UnaryUnary
-from eru.wire.routes import Call, Route
+from eru.wire.routes import Batch, Call, Route
 from eru.wire.status import CANCELLED, INTERNAL, OK, UNAVAILABLE, NotOffered, Status, failure_of
 
 _TRACE = re.compile(r"[0-9A-Za-z\-]{8,64}")
@@ -344,7 +344,8 @@ class RpcServer:
         async with aclosing(route.handler(request, call)) as answers:
             turn = 0
             async for answer in answers:
-                if context.offer(answer):
+                framed = isinstance(answer, Batch)
+                if context.offer_framed(answer.framed()) if framed else context.offer(answer):
                     if not (turn := (turn + 1) % _ANSWERS_IN_A_ROW):
                         await self._world.clock.sleep(0)
                     continue

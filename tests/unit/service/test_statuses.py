@@ -163,7 +163,7 @@ async def test_publish_follows_from_status_and_label(cluster: Any) -> None:
 
 async def test_nothing_is_written_for_nothing_new(cluster: Any) -> None:
     ids = await running(cluster, 3)
-    reader = await watching(cluster, cluster.core.statuses, rpc.WorkloadStatusStream, pb.WorkloadStatusStreamOptions())
+    reader = await watching(cluster, cluster.core.fanout, rpc.WorkloadStatusStream, pb.WorkloadStatusStreamOptions())
     statuses = [pb.WorkloadStatus(id=id, running=True) for id in ids]
     await report(cluster, *statuses)
     await until(lambda: len(reader.got) == 3)
@@ -205,7 +205,7 @@ async def test_never_reported_is_an_empty_message(cluster: Any) -> None:
 
 async def test_a_status_with_a_ttl_vanishes_and_its_renewal_is_silent(cluster: Any) -> None:
     (id,) = await running(cluster)
-    reader = await watching(cluster, cluster.core.statuses, rpc.WorkloadStatusStream, pb.WorkloadStatusStreamOptions())
+    reader = await watching(cluster, cluster.core.fanout, rpc.WorkloadStatusStream, pb.WorkloadStatusStreamOptions())
     await report(cluster, pb.WorkloadStatus(id=id, running=True, ttl=1))
     await asyncio.sleep(0.6)
     await report(cluster, pb.WorkloadStatus(id=id, running=True, ttl=1))
@@ -219,7 +219,7 @@ async def test_a_status_with_a_ttl_vanishes_and_its_renewal_is_silent(cluster: A
 
 async def test_stream_filters(cluster: Any) -> None:
     (id,) = await running(cluster, labels={"team": "a"})
-    hub = cluster.core.statuses
+    hub = cluster.core.fanout
     requests = {
         "app": pb.WorkloadStatusStreamOptions(appname="app"),
         "deep": pb.WorkloadStatusStreamOptions(appname="app", entrypoint="web", nodename="n1"),
@@ -232,7 +232,7 @@ async def test_stream_filters(cluster: Any) -> None:
     readers = {}
     for count, (name, request) in enumerate(requests.items(), start=1):
         readers[name] = Reader(cluster.client.stream(rpc.WorkloadStatusStream, request))
-        await until(lambda count=count: len(hub._subscriptions) == count)
+        await until(lambda count=count: hub.readers == count)
     await report(cluster, pb.WorkloadStatus(id=id, running=True))
     await until(lambda: sum(len(reader.got) for reader in readers.values()) == 4)
     await asyncio.sleep(0.05)
@@ -244,7 +244,7 @@ async def test_stream_filters(cluster: Any) -> None:
 async def test_a_removed_workload_is_a_delete_with_a_reason(cluster: Any) -> None:
     (id,) = await running(cluster)
     await report(cluster, pb.WorkloadStatus(id=id, running=True))
-    reader = await watching(cluster, cluster.core.statuses, rpc.WorkloadStatusStream, pb.WorkloadStatusStreamOptions())
+    reader = await watching(cluster, cluster.core.fanout, rpc.WorkloadStatusStream, pb.WorkloadStatusStreamOptions())
     request = pb.RemoveWorkloadOptions(IDs=[id], force=True)
     assert [message.success async for message in cluster.client.stream(rpc.RemoveWorkload, request)] == [True]
     await until(lambda: len(reader.got) == 1)

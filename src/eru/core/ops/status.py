@@ -6,32 +6,24 @@ nothing and cause no event.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from weakref import WeakKeyDictionary
-from zlib import crc32
-
-import msgspec
 
 from eru.core.app import Core
-from eru.core.ops.workloads import Seen, carries, get_workloads, status_key
-from eru.core.statuses import NodeEvent, StatusEvent
-from eru.lib.retry import Backoff
-from eru.model.errors import Conflict, EruError, InvalidInput, LeaseLost, NotFound
+from eru.core.fanout import Burst
+from eru.core.ops.workloads import get_workloads
+from eru.core.reports import missing_error
+from eru.core.statuses import NodeEvent
+from eru.model.errors import InvalidInput, LeaseLost, NotFound
 from eru.model.names import check_name
 from eru.model.nodes import Heartbeat
 from eru.model.requests import WorkloadFilter
-from eru.model.workloads import Workload, WorkloadStatus
-from eru.store.contract import Delete, KeyValue, Put, Write, present
+from eru.model.workloads import WorkloadStatus
+from eru.store.contract import Delete, Put, present
 
 TTL_S_MAX = 365 * 86400
 LEASES_MAX = 100_000  # remembered; a forgotten one only costs a read
-BATCH = 40  # statuses in one transaction
-ROUNDS_MAX = 8  # tries against concurrent changes
-STREAM_CACHE_MAX = 4096  # workload records kept for the streams
-STREAM_LOCKS = 64  # reads of different records that do not wait for each other
-STREAM_CACHE_S = 1.0  # age up to which they are used
 
 # Nodes.
 
@@ -132,147 +124,14 @@ async def get_statuses(core: Core, ids: Sequence[str]) -> list[WorkloadStatus | 
 
 
 async def set_statuses(core: Core, reported: Sequence[WorkloadStatus]) -> None:
-    """Write what is new. Raises NotFound when any workload does not exist, after the others were written.
-
-    App, entrypoint and node are taken from the workload's record, whatever was
-    reported. With a TTL the status vanishes that long after the last report.
-    """
-    missing: list[str] = []
-    for start in range(0, len(reported), BATCH):
-        missing.extend(await _set_batch(core, reported[start : start + BATCH]))
+    """Write what is new. Raises NotFound when any workload does not exist, after the others were written."""
+    missing = await core.reports.write(reported)
     if missing:
-        names = ", ".join(missing[:5])
-        raise NotFound(f"workload {names} does not exist" if len(missing) == 1 else f"workloads {names} do not exist")
+        raise missing_error(missing)
 
 
-async def _set_batch(core: Core, reported: Sequence[WorkloadStatus]) -> list[str]:
-    """The ids that do not exist."""
-    keys = core.keys
-    backoff = Backoff(core.world, first_s=0.01, most_s=0.5)
-    for _ in range(ROUNDS_MAX):
-        records = await core.store.get_many([keys.workload(status.id) for status in reported])
-        places: dict[str, WorkloadStatus] = {}
-        missing = []
-        for status in reported:
-            record = records.get(keys.workload(status.id))
-            if record is None:
-                missing.append(status.id)
-                continue
-            place, complete = _placed(core, Workload.decode(record.value), status)
-            places[place] = complete
-        stored = await core.store.get_many(list(places))
-        writes: list[Write] = []
-        touched: list[str] = []
-        for place, status in places.items():
-            if not await _unchanged(core, stored.get(place), status):
-                lease = await core.store.grant(status.ttl_s) if status.ttl_s else 0
-                writes.append(Put(place, status.encode(), lease))
-                touched.append(status.id)
-        if not writes:
-            return missing
-        result = await core.store.txn([present(keys.workload(id)) for id in touched], writes)
-        if result.succeeded:
-            return missing
-        for write in writes:
-            if isinstance(write, Put) and write.lease:
-                await core.store.revoke(write.lease)
-        await backoff.wait()  # one of them was removed meanwhile: find out which
-    raise Conflict(f"workloads changed {ROUNDS_MAX} times while their status was to be written; try again")
-
-
-def _placed(core: Core, workload: Workload, status: WorkloadStatus) -> tuple[str, WorkloadStatus]:
-    key = status_key(core, workload)
-    _, (app, entrypoint, nodename, _) = core.keys.split(key)
-    return key, msgspec.structs.replace(status, appname=app, entrypoint=entrypoint, nodename=nodename)
-
-
-async def _unchanged(core: Core, item: KeyValue | None, status: WorkloadStatus) -> bool:
-    """Whether the store says the same already; a lease of the same length is renewed."""
-    if item is None or item.value != status.encode() or bool(item.lease) != bool(status.ttl_s):
-        return False
-    if not status.ttl_s:
-        return True
-    try:
-        return await core.store.keep_alive(item.lease) == status.ttl_s
-    except LeaseLost:
-        return False
-
-
-class Changed(msgspec.Struct, frozen=True):
-    """A status event with its workload; `error` instead of the workload when that cannot be loaded.
-
-    Equal `id` and `revision`: the same event, seen by several readers.
-    """
-
-    id: str
-    revision: int
-    deleted: bool
-    seen: Seen | None = None
-    error: str = ""
-
-
-class _Records:
-    """Workload records shared by all streams of a core, so that a hundred readers cost one read."""
-
-    def __init__(self, core: Core) -> None:
-        self._clock = core.world.clock
-        self._kept: OrderedDict[str, tuple[float, Workload]] = OrderedDict()
-        self._locks = [asyncio.Lock() for _ in range(STREAM_LOCKS)]
-
-    async def get(self, core: Core, id: str) -> Workload:
-        kept = self._fresh(id)
-        if kept is not None:
-            return kept
-        async with self._locks[crc32(id.encode()) % STREAM_LOCKS]:
-            return self._fresh(id) or await self._read(core, id)
-
-    def _fresh(self, id: str) -> Workload | None:
-        kept = self._kept.get(id)
-        if kept is None or self._clock.monotonic() - kept[0] > STREAM_CACHE_S:
-            return None
-        return kept[1]
-
-    async def _read(self, core: Core, id: str) -> Workload:
-        workload = (await core.workloads([id]))[0].workload
-        self._kept[id] = (self._clock.monotonic(), workload)
-        self._kept.move_to_end(id)
-        if len(self._kept) > STREAM_CACHE_MAX:
-            self._kept.popitem(last=False)
-        return workload
-
-    def drop(self, id: str) -> None:
-        self._kept.pop(id, None)
-
-
-_records: WeakKeyDictionary[Core, _Records] = WeakKeyDictionary()
-
-
-async def workload_status_stream(core: Core, wanted: WorkloadFilter) -> AsyncIterator[Changed]:
+async def workload_status_stream(core: Core, wanted: WorkloadFilter) -> AsyncIterator[Burst]:
     """Statuses as they are written or vanish, from now on. Raises Refused when the reader is too slow."""
-    records = _records.get(core) or _records.setdefault(core, _Records(core))
-    with core.fleet.statuses.subscribe(_narrowed(wanted)) as events:
-        async for event in events:
-            try:
-                if event.status is None:
-                    records.drop(event.id)
-                workload = await records.get(core, event.id)
-            except EruError as error:
-                if not wanted.labels:
-                    yield Changed(event.id, event.revision, event.status is None, None, str(error))
-                continue
-            if carries(workload, wanted.labels):
-                yield Changed(event.id, event.revision, event.status is None, Seen(workload, event.status))
-
-
-def _narrowed(wanted: WorkloadFilter) -> Callable[[StatusEvent], bool] | None:
-    """App, then entrypoint, then node; after the first empty one the rest does not count."""
-    parts: list[str] = []
-    for part in (wanted.appname, wanted.entrypoint, wanted.nodename):
-        if not part:
-            break
-        parts.append(part)
-    if not parts:
-        return None
-    prefix = tuple(parts)
-    size = len(prefix)
-    return lambda event: (event.appname, event.entrypoint, event.nodename)[:size] == prefix
+    with core.fanout.subscribe(wanted) as bursts:
+        async for burst in bursts:
+            yield burst

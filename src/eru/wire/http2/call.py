@@ -178,6 +178,12 @@ class Call:
             self._begin()
         return self._send(b"\0" + len(data).to_bytes(4, "big") + data)
 
+    def offer_framed(self, framed: bytes) -> bool:
+        """As `offer`, of serialised messages that have their prefixes already."""
+        if not self._begun:
+            self._begin()
+        return self._send(framed)
+
     async def flushed(self) -> None:
         """Wait until everything has left."""
         while self.backlog and not self.closed:
