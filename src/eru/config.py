@@ -1,8 +1,9 @@
 """Settings of a core process: the published core.yaml, and a few keys of our own.
 
 Every published key is read; those that this implementation has no use for
-(they belong to mechanisms it does not have) are accepted and named in
-docs/configuration.md. Precedence: environment, then file, then defaults.
+(they belong to mechanisms it does not have) are accepted, named once at the
+start when a file gives them, and explained in docs/configuration.md.
+Precedence: environment, then file, then defaults.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from eru.lib.settings import Duration, Loaded, Secret, SettingsError, build, ove
 from eru.model.errors import InvalidInput
 
 DEFAULT_PATH = Path("/etc/eru/core.yaml")
+HEARTBEAT_LEAST_S = 3.0  # shorter, and a busy machine loses its registration
 STORES = ("embedded", "etcd", "memory")
 
 
@@ -34,7 +36,7 @@ class GRPC(msgspec.Struct, kw_only=True):
     max_concurrent_streams: int = 100
     max_recv_msg_size: int = 20 * 1024 * 1024  # bytes
     service_discovery_interval: Duration = 15.0
-    service_heartbeat_interval: Duration = 15.0
+    service_heartbeat_interval: Duration = 10.0
 
 
 class Git(msgspec.Struct, kw_only=True):
@@ -115,7 +117,7 @@ class Scheduler(msgspec.Struct, kw_only=True):
 
     maxshare: int = -1
     sharebase: int = 100
-    max_deploy_count: int = 10_000
+    max_deploy_count: int = 1_000_000  # instances of one request
 
 
 class ResourcePlugin(msgspec.Struct, kw_only=True):
@@ -193,6 +195,22 @@ _PUBLISHED_NAMES = {
     "virt.version": "VIRT_APIVERSION",
 }
 
+# Published keys that change nothing here, with the reason; docs/configuration.md has the same list.
+UNUSED = {
+    "ha_keepalive_interval": "who leads does so by its registration, see grpc.service_heartbeat_interval",
+    "sentry_dsn": "errors are in the log",
+    "cert_path": "certificates of nodes never touch the disk",
+    "wal_file": "what is under way is noted in the store",
+    "wal_open_timeout": "what is under way is noted in the store",
+    "etcd.lock_prefix": "there are no locks",
+    "redis.addr": "the store is etcd or embedded",
+    "redis.lock_prefix": "the store is etcd or embedded",
+    "redis.db": "the store is etcd or embedded",
+    "docker.version": "the API version is negotiated",
+    "virt.version": "there is no such engine",
+    "systemd.runtime": "there is no such engine",
+}
+
 # Keys that published samples show but the published program ignores; here they mean what their author meant.
 _ALIASES = {("log_level",): ("log", "level")}
 
@@ -216,7 +234,7 @@ def load_core(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded[Cor
         raise InvalidInput(str(error)) from error
     config = loaded.settings
     _complete(config, path)
-    return Loaded(config, warnings + loaded.warnings)
+    return Loaded(config, warnings + loaded.warnings + _unused(path, file, file_for_stage))
 
 
 def _complete(config: CoreConfig, path: Path) -> None:
@@ -236,9 +254,31 @@ def _complete(config: CoreConfig, path: Path) -> None:
     config.bind = listen_address(config.bind, f"{path}: bind")
     if config.profile:
         config.profile = listen_address(config.profile, f"{path}: profile")
+    for name, least, value in (
+        ("max_concurrency", 1, config.max_concurrency),
+        ("scheduler.max_deploy_count", 1, config.scheduler.max_deploy_count),
+        ("log.max_age", 0, config.log.max_age),
+    ):
+        if value < least:
+            raise InvalidInput(f"{path}: {name} is {value}, expected {least} or more")
+    if config.grpc.service_heartbeat_interval < HEARTBEAT_LEAST_S:
+        seconds = config.grpc.service_heartbeat_interval
+        raise InvalidInput(
+            f"{path}: grpc.service_heartbeat_interval is {seconds:g}s, expected {HEARTBEAT_LEAST_S:g}s or more"
+        )
     for name, seconds in (("global_timeout", config.global_timeout), ("connection_timeout", config.connection_timeout)):
         if seconds <= 0:
             raise InvalidInput(f"{path}: {name} is {seconds:g}s, expected more than 0")
+
+
+def _unused(path: Path, *files: Mapping[str, Any]) -> list[str]:
+    """One warning for all keys in the files that change nothing; sections of a file are shared with other programs."""
+    given = []
+    for key, why in UNUSED.items():
+        section, _, name = key.rpartition(".")
+        if any(name in (file.get(section) or {} if section else file) for file in files):
+            given.append(f"{key} ({why})")
+    return [f"{path}: keys without effect here: {', '.join(given)}"] if given else []
 
 
 def listen_address(text: str, what: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import logging.handlers
 import sys
+import time
+from pathlib import Path
 from typing import TextIO
 
 import structlog
@@ -65,7 +68,33 @@ class _Rotating(io.TextIOBase):
         return len(text)
 
 
-def rotating(path: str, size_mb: int, backups: int) -> TextIO:
-    """A log file of at most `size_mb`, of which `backups` older ones are kept. Raises OSError."""
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=size_mb << 20, backupCount=backups, encoding="utf-8")
+class _Aged(logging.handlers.RotatingFileHandler):
+    """Also removes older files that were written to before `days` ago; looked at whenever the file is turned over."""
+
+    def __init__(self, path: str, size_bytes: int, backups: int, days: int) -> None:
+        super().__init__(path, maxBytes=size_bytes, backupCount=backups, encoding="utf-8")
+        self._days = days
+        self._forget_old()
+
+    def doRollover(self) -> None:
+        super().doRollover()
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        if not self._days:
+            return
+        oldest = time.time() - self._days * 86_400
+        for number in range(1, self.backupCount + 1):
+            kept = Path(f"{self.baseFilename}.{number}")
+            with contextlib.suppress(OSError):  # there may be fewer, and others may tidy up, too
+                if kept.stat().st_mtime < oldest:
+                    kept.unlink()
+
+
+def rotating(path: str, size_mb: int, backups: int, days: int = 0) -> TextIO:
+    """A log file of at most `size_mb`, of which `backups` older ones are kept, none above `days` (0: any age).
+
+    Raises OSError.
+    """
+    handler = _Aged(path, size_mb << 20, backups, days)
     return _Rotating(handler)  # type: ignore[return-value]  # has what the logger uses of it

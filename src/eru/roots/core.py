@@ -64,7 +64,7 @@ def _run(settings: CoreConfig, warnings: list[str]) -> None:
     from eru.roots import process
 
     log = settings.log
-    stream = rotating(log.filename, log.maxsize, log.max_backups) if log.filename else sys.stderr
+    stream = rotating(log.filename, log.maxsize, log.max_backups, log.max_age) if log.filename else sys.stderr
     try:
         configure_logging(log.level, use_json=log.use_json or bool(log.filename), stream=stream)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ _DISCOVERY_DEFAULT_S = 15.0
 def core_settings(config: CoreConfig, identifier: str, address: str) -> CoreSettings:
     """Waiting times and identity. The rest are bounds that no published key names."""
     discovery = config.grpc.service_discovery_interval
+    bounds = CoreSettings()
     return CoreSettings(
         identifier=identifier,
         address=address,
@@ -43,6 +45,10 @@ def core_settings(config: CoreConfig, identifier: str, address: str) -> CoreSett
         engine_slow_call_s=config.global_timeout,
         hold_wait_s=config.lock_timeout,
         list_s=config.connection_timeout,
+        session_ttl_s=math.ceil(config.grpc.service_heartbeat_interval),
+        deploy_count_max=config.scheduler.max_deploy_count,
+        engine_parallel_max=min(bounds.engine_parallel_max, config.max_concurrency),
+        engine_node_parallel_max=min(bounds.engine_node_parallel_max, config.max_concurrency),
         push_interval_s=discovery if discovery >= _DISCOVERY_LEAST_S else _DISCOVERY_DEFAULT_S,
     )
 
@@ -54,6 +60,7 @@ def resource_settings(config: CoreConfig) -> ResourceSettings:
         maxshare=config.scheduler.maxshare,
         plugin_dir=config.resource_plugin.dir,
         plugin_timeout_s=config.resource_plugin.call_timeout,
+        plugins_wanted=frozenset(config.resource_plugin.whitelist),
     )
 
 

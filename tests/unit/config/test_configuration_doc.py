@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from eru.agent.settings import FLAGS, AgentSettings
-from eru.config import _PUBLISHED_NAMES, CoreConfig
+from eru.config import _PUBLISHED_NAMES, UNUSED, CoreConfig
 from eru.lib.settings import leaves, parse_duration
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
@@ -75,6 +75,11 @@ def test_defaults_are_those_in_effect(title: str) -> None:
         if expected != actual:
             wrong[key] = (told, actual)
     assert wrong == {}
+
+
+def test_keys_without_use_are_said_to_be_so() -> None:
+    told = set(re.findall(r"^\| `([a-z_.]+)` \|.*\*no use\*", part("core.yaml"), re.MULTILINE))
+    assert told == set(UNUSED)
 
 
 def test_flags_of_the_agent_are_all_there() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from eru.config import CoreConfig, RegistryAuth, listen_address, load_core
+from eru.core.settings import CoreSettings
 from eru.lib.settings import shown
 from eru.model.errors import InvalidInput
+from eru.roots.core_parts import core_settings, resource_settings
 
 
 def written(folder: Path, text: str) -> Path:
@@ -102,6 +104,13 @@ def test_unknown_keys_are_warned_about_once_each_and_harmless(tmp_path: Path) ->
         ("auth: {password: [secret]}", "auth.password is ***, expected text"),
         ("- a list", "must hold keys and values"),
         ("a: b: c", "is not valid YAML"),
+        ("max_concurrency: 0", "max_concurrency is 0, expected 1 or more"),
+        ("scheduler: {max_deploy_count: -1}", "scheduler.max_deploy_count is -1, expected 1 or more"),
+        ("log: {max_age: -1}", "log.max_age is -1, expected 0 or more"),
+        (
+            "grpc: {service_heartbeat_interval: 1s}",
+            "grpc.service_heartbeat_interval is 1s, expected 3s or more",
+        ),
         ("global_timeout: 0", "global_timeout is 0s, expected more than 0"),
     ],
 )
@@ -125,3 +134,26 @@ def test_no_secret_is_shown() -> None:
 @pytest.mark.parametrize(("text", "address"), [("5001", "[::]:5001"), (":5001", "[::]:5001"), ("h:1", "h:1")])
 def test_listen_addresses(text: str, address: str) -> None:
     assert listen_address(text, "bind") == address
+
+
+def test_keys_that_change_nothing_are_named_in_one_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "ha_keepalive_interval: 16s\nredis: {addr: a, db: 1}\ndocker: {version: '1.32', hub: h}")
+    [said] = load_core(path, {}).warnings
+    assert "without effect here: ha_keepalive_interval (who leads" in said
+    assert "redis.addr" in said
+    assert "docker.version" in said
+    assert "hub" not in said
+
+
+def test_what_the_bounds_of_the_file_become(tmp_path: Path) -> None:
+    text = "max_concurrency: 8\nscheduler: {max_deploy_count: 5}\ngrpc: {service_heartbeat_interval: 4500ms}\n"
+    text += "resource_plugin: {whitelist: [bandwidth]}"
+    config = load_core(written(tmp_path, text), {}).settings
+    told = core_settings(config, "id", "address")
+    assert (told.engine_parallel_max, told.engine_node_parallel_max, told.deploy_count_max) == (8, 8, 5)
+    assert told.session_ttl_s == 5
+    assert resource_settings(config).plugins_wanted == {"bandwidth"}
+    unbound = core_settings(CoreConfig(), "id", "address")
+    plain = CoreSettings()
+    for name in ("engine_parallel_max", "engine_node_parallel_max", "deploy_count_max", "session_ttl_s"):
+        assert getattr(unbound, name) == getattr(plain, name), name

@@ -200,6 +200,16 @@ def test_programs_of_a_directory(plugin, tmp_path):
         find_programs(str(tmp_path / "none"), 1)
 
 
+def test_only_wanted_programs_of_a_directory(plugin, tmp_path):
+    def kinds(*wanted):
+        return list(builtin_kinds(ResourceSettings(plugin_dir=str(tmp_path), plugins_wanted=frozenset(wanted))))
+
+    assert kinds() == kinds("bandwidth") == kinds("bandwidth", "cpumem")
+    assert "bandwidth" not in kinds("cpumem")
+    with pytest.raises(InvalidInput, match="bandwith is wanted"):
+        kinds("bandwith")
+
+
 def test_the_checker_passes_the_example(plugin, capsys):
     assert main([str(plugin), "--node", NODE, "--workload", WORKLOAD]) == 0
     out = capsys.readouterr().out
