@@ -24,6 +24,7 @@ import json
 import multiprocessing
 import os
 import platform
+import struct
 import sys
 import tempfile
 import time
@@ -42,23 +43,29 @@ NODES = 10
 CALLERS = 64
 BATCH = 50
 PER_CONNECTION = 90
+PREFIX = struct.Struct(">BI").unpack_from
 METHOD = b"/pb.CoreRPC/WorkloadStatusStream"
 
 
 class Watching(asyncio.Protocol):
     """One connection with several open streams, just enough HTTP/2 to count gRPC messages."""
 
-    def __init__(self, streams: int, seen: Callable[[int, bytes], None]) -> None:
-        self._streams, self._seen = streams, seen
+    def __init__(self, streams: int) -> None:
+        self._streams = streams
         self._buffer = b""
-        self._parts: dict[int, bytearray] = {}
+        self._parts: dict[int, bytes] = {}
+        self._seen: dict[int, dict[bytes, tuple[bytes, int, int]]] = {}  # stream -> workload -> where its newest is
+        self.count = 0
+        self.changed = time.time()
         self.ended: set[int] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._out = transport
         window = (1 << 31) - 1
-        settings = (4).to_bytes(2, "big") + window.to_bytes(4, "big")
+        settings = (
+            (4).to_bytes(2, "big") + window.to_bytes(4, "big") + (5).to_bytes(2, "big") + (1 << 20).to_bytes(4, "big")
+        )
         hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, settings)
         hello += frame(8, 0, 0, (window - 65535).to_bytes(4, "big"))
         headers = b"".join(
@@ -74,7 +81,7 @@ class Watching(asyncio.Protocol):
         )
         for number in range(self._streams):
             id = 2 * number + 1
-            self._parts[id] = bytearray()
+            self._seen[id] = {}
             hello += frame(1, 4, id, headers) + frame(0, 1, id, b"\0" * 5)
         transport.write(hello)
 
@@ -99,20 +106,26 @@ class Watching(asyncio.Protocol):
                 self.ended.add(id)
             at = end
         self._buffer = buffer[at:]
-        if taken:  # streams have windows that no run fills
+        if taken:
+            self.changed = time.time()
             self._out.write(frame(8, 0, 0, taken.to_bytes(4, "big")))
 
     def _message(self, id: int, data: bytes) -> None:
-        part = self._parts[id]
-        part += data
-        at = 0
-        while len(part) - at >= 5:
-            end = at + 5 + int.from_bytes(part[at + 1 : at + 5], "big")
-            if end > len(part):
+        part = self._parts.get(id, b"") + data
+        at, size, seen = 0, len(part), self._seen[id]
+        while size - at >= 5:
+            end = at + 5 + PREFIX(part, at)[1]
+            if end > size:
                 break
-            self._seen(id, bytes(part[at + 5 : end]))
+            # field 1, the id, comes first: its length says where it ends
+            seen[part[at + 7 : at + 7 + part[at + 6]]] = (part, at + 5, end)
+            self.count += 1
             at = end
-        del part[:at]
+        self._parts[id] = part[at:]
+
+    def states(self) -> list[set[tuple[str, str]]]:
+        """Per stream (workload, what its agent wrote into its newest report)."""
+        return [{parsed(part[at:end]) for part, at, end in seen.values()} for seen in self._seen.values()]
 
 
 def frame(kind: int, flags: int, id: int, data: bytes) -> bytes:
@@ -124,32 +137,25 @@ def watch(port: int, watchers: int, pipe: Any) -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        count, changed = 0, time.time()
-        last: dict[tuple[int, int], dict[bytes, bytes]] = {}
         connections: list[Watching] = []
         for number in range(0, watchers, PER_CONNECTION):
-
-            def seen(id: int, message: bytes, number: int = number) -> None:
-                nonlocal count, changed
-                count += 1
-                changed = time.time()
-                # field 1, the id, comes first: its length says where it ends
-                last.setdefault((number, id), {})[message[2 : 2 + message[1]]] = message
-
-            def made(streams: int = min(PER_CONNECTION, watchers - number), seen: Any = seen) -> Watching:
-                return Watching(streams, seen)
-
-            _, protocol = await loop.create_connection(made, "127.0.0.1", port)
+            streams = min(PER_CONNECTION, watchers - number)
+            _, protocol = await loop.create_connection(lambda streams=streams: Watching(streams), "127.0.0.1", port)
             connections.append(protocol)
         while True:
             question = await asyncio.to_thread(pipe.recv)
             if question == "end":
                 return
-            ended = sum(len(one.ended) for one in connections)
             if question == "last":
-                pipe.send([{parsed(text) for text in one.values()} for one in last.values()])
+                pipe.send([states for one in connections for states in one.states()])
             else:
-                pipe.send((count, changed, ended))
+                pipe.send(
+                    (
+                        sum(one.count for one in connections),
+                        max(one.changed for one in connections),
+                        sum(len(one.ended) for one in connections),
+                    )
+                )
 
     asyncio.run(main())
 
