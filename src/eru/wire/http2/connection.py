@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 from eru.wire import limits
 from eru.wire.http2 import frames
 from eru.wire.http2.call import Call, Ended, timeout_s
-from eru.wire.http2.hpack import Decoder, Header, HeaderError, TooLarge
+from eru.wire.http2.headers import Decoder, Header, HeaderError, TooLarge
 
 _ANNOUNCED = frames.settings(
     {
@@ -22,7 +22,6 @@ _FRAMES_WITHOUT_USE_MAX = 10_000  # pings, settings, windows and the like, and n
 _FRAMES_WITHOUT_USE_PER_S = 1_000.0  # forgiven each second
 _LEFT_AHEAD_MAX = 1_000  # calls reset by the client, above those that were answered
 _LEFT_AHEAD_PER_S = 100.0  # forgiven each second: who follows streams for days leaves many of them
-_BLOCKS_KEPT_MAX = 64  # header blocks whose meaning is remembered
 _CONTINUATIONS_MAX = 64
 _WRONG_TYPE = b"\x0e\x03415"  # `:status` of the static table, with another value
 
@@ -88,9 +87,7 @@ class Connection(asyncio.Protocol):
         self.pinged_at = 0.0  # loop time of a probe that nothing came after; 0: none
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._decoder = Decoder()
-        self._blocks: dict[bytes, list[Header]] = {}
-        self._blocks_of = 0
+        self._decoder = Decoder(limits.METADATA_BYTES_MAX)
         self._rest = b""
         self._greeted = False
         self._last = 0  # highest stream id of the client
@@ -230,7 +227,7 @@ class Connection(asyncio.Protocol):
 
     def _on_block(self, stream: int, flags: int, block: bytes) -> None:
         try:
-            headers = self._decoded(block)
+            headers: list[Header] | None = self._decoder.decode(block)
         except HeaderError as error:
             raise Refused(frames.COMPRESSION_ERROR, str(error)) from error
         except TooLarge:
@@ -243,19 +240,6 @@ class Connection(asyncio.Protocol):
             self._put(frames.reset(stream, frames.REFUSED_STREAM))  # the client may ask elsewhere, whatever it asked
             return
         self._open(stream, headers, bool(flags & frames.END_STREAM))
-
-    def _decoded(self, block: bytes) -> list[Header]:
-        """What a block says; remembered while the table stays as it is, since calls of a client look alike."""
-        if self._blocks_of != self._decoder.generation or len(self._blocks) > _BLOCKS_KEPT_MAX:
-            self._blocks.clear()
-        known = self._blocks.get(block)
-        if known is None:
-            before = self._decoder.generation
-            known = self._decoder.decode(block, limits.METADATA_BYTES_MAX)
-            self._blocks_of = self._decoder.generation
-            if self._blocks_of == before and block[:1] and block[0] & 0xE0 != 0x20:
-                self._blocks[block] = known
-        return known
 
     def _open(self, stream: int, headers: list[Header] | None, over: bool) -> None:
         told = dict(headers or ())
