@@ -90,7 +90,7 @@ def play(text: str, call: Call) -> str:
 def _settled(lines: list[str]) -> list[str]:
     """Instances that ran side by side end in any order; the script shows them sorted."""
     out: list[str] = []
-    for item, group in itertools.groupby(lines, key=lambda line: line[2:3] in ("✓", "✗")):
+    for item, group in itertools.groupby(lines, key=lambda line: line[2:3] in ("✓", "✗", "·")):
         same = list(group)
         out += sorted(same) if item else same
     return out

@@ -156,7 +156,7 @@ class Verb(Examples, click.Command):
                 if _TRUTH[value.lower()]:
                     out.append(name)
                 continue
-            out.append(arg)
+            out.append(arg if given else _completed(arg, option, args[index + 1 : index + 2]))
         return out
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -169,6 +169,13 @@ class Verb(Examples, click.Command):
 
 class Pod(click.Option):
     """`--pod` of a command that makes something: without it, the pod of the context."""
+
+
+def _completed(arg: str, option: click.Option | None, after: Sequence[str]) -> str:
+    """`--wait` before a word that is none of its choices stands for its usual choice; click would take the word."""
+    if option is None or option.is_flag or option.flag_value is None or not isinstance(option.type, click.Choice):
+        return arg
+    return arg if after and after[0] in option.type.choices else f"{arg}={option.flag_value}"
 
 
 def _is_value(options: dict[str, click.Option], before: Sequence[str]) -> bool:

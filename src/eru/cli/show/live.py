@@ -34,9 +34,10 @@ class Live:
 
     def _size(self) -> os.terminal_size:
         try:
-            return os.get_terminal_size(self.talk.out.fileno())
+            size = os.get_terminal_size(self.talk.out.fileno())
         except OSError:
-            return os.terminal_size((80, 24))
+            size = os.terminal_size((0, 0))
+        return os.terminal_size((size.columns or 80, size.lines or 24))  # a terminal may not know its size
 
     def clear(self) -> None:
         """Take the lines away."""
@@ -50,7 +51,7 @@ class Live:
 
 
 def _cut(line: str, columns: int) -> str:
-    while width(line) > columns:
+    while line and width(line) > columns:
         line = line[:-1]
     return line
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +17,16 @@ from eru.cli.parse import seconds
 from eru.cli.resolve import short
 from eru.cli.session import Session
 from eru.cli.show.document import as_data
-from eru.cli.show.live import progress
+from eru.cli.show.live import Live, progress
 from eru.cli.show.table import render
 from eru.cli.show.tables import addresses
+from eru.cli.show.talk import counted
 from eru.cli.spec.read import load
 from eru.cli.suggest import did_you_mean
 from eru.cli.workload import deploy_options as options
 from eru.cli.workload import plan
 from eru.cli.workload.health import wait_healthy
+from eru.cli.workload.steps import Steps, aftermath
 from eru.model.errors import RemoteError
 from eru.model.refusals import Reason, Refusal
 from eru.wire import core_pb2 as pb
@@ -31,6 +34,7 @@ from eru.wire import methods as rpc
 from eru.wire import v1_pb2 as v1
 
 UNIMPLEMENTED = 12
+IMAGE_TOLD_S = 0.1  # a shorter wait for an image is not worth a word
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Outcome:
     refused: str = ""
     broken: str = ""  # why the answers stopped before the end
     seconds: float = 0.0
+    pulled_s: float = 0.0  # of these, waiting for an image
 
 
 @verb(
@@ -66,8 +71,7 @@ eru workload deploy https://specs/web.yaml --pod prod --entry web --image shop:1
 @click.option("--if-rev", type=int, default=0, help="Refuse if the plan is no longer the one of this revision.")
 @click.option("--all-or-nothing", is_flag=True, help="Either every instance runs or none is left.")
 @click.option("--auto-replace", is_flag=True, help="Replace the instances that exist; deploy if there are none.")
-@click.option("--wait", is_flag=True, help="Wait until the agents report all instances healthy.")
-@click.option("--timeout", default="120s", show_default=True, help="How long --wait waits.")
+@options.wait
 async def deploy(session: Session, spec: str, **values: Any) -> int:
     """Run instances of an app.
 
@@ -92,7 +96,7 @@ async def deploy(session: Session, spec: str, **values: Any) -> int:
         inherit = not values["network"]
         return await run_replace(session, pb.ReplaceOptions(deployOpt=request, networkinherit=inherit), concurrency=1)
     outcome = await run(session, request, if_revision=values["if_rev"], all_or_nothing=values["all_or_nothing"])
-    return await finish(session, request, outcome, wait_s=limit_s if values["wait"] else 0.0)
+    return await finish(session, request, outcome, wait_s=limit_s, enough=values["wait"])
 
 
 async def _exists(session: Session, request: pb.DeployOptions) -> bool:
@@ -107,29 +111,40 @@ async def run(
     session: Session, request: pb.DeployOptions, *, if_revision: int = 0, all_or_nothing: bool = False
 ) -> Outcome:
     """Send the request and follow the instances; ours first, because it explains more."""
-    ours = v1.DeployRequest(options=request, if_revision=if_revision, all_or_nothing=all_or_nothing)
+    ours = v1.DeployRequest(
+        options=request, if_revision=if_revision, all_or_nothing=all_or_nothing, progress=not session.settings.quiet
+    )
     outcome = Outcome(asked=request.count)
-    label = f"{request.name}/{request.entrypoint.name}"
-    started = session.world.clock.monotonic()
-
-    def line(elapsed: float) -> list[str]:
-        failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
-        return [f"deploying {label}: {len(outcome.done)} of {outcome.asked} done{failed} · {elapsed:.1f}s"]
-
-    async with progress(session.talk, session.world, line) as live:
-        try:
-            async for event in _events(session, ours):
-                outcome.refusals += [from_wire(each) for each in event.refusals]
-                if event.HasField("instance"):
-                    live.clear()
-                    outcome.networks[event.instance.id] = dict(event.networks)
-                    _take(session, outcome, event.instance)
-        except RemoteError as error:
-            if not (outcome.done or outcome.failed):
-                raise await explained(session, request, error) from None
-            outcome.broken = str(error)
-    outcome.seconds = session.world.clock.monotonic() - started
+    steps = Steps(session, f"{request.name}/{request.entrypoint.name}", request.count)
+    started, started_ns = session.world.clock.monotonic(), session.world.clock.now_ns()
+    try:
+        async with progress(session.talk, session.world, steps.lines) as live:
+            await _follow(session, ours, outcome, steps, live)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or not task.uncancel() == 0:
+            raise
+        raise await aftermath(session, request.name, request.entrypoint.name, steps, started_ns) from None
+    outcome.seconds, outcome.pulled_s = session.world.clock.monotonic() - started, steps.pulled_s
     return outcome
+
+
+async def _follow(session: Session, ours: v1.DeployRequest, outcome: Outcome, steps: Steps, live: Live) -> None:
+    """Take every event until the stream ends; a stream that breaks is noted, or raised if nothing came."""
+    try:
+        async for event in _events(session, ours):
+            outcome.refusals += [from_wire(each) for each in event.refusals]
+            if event.HasField("progress"):
+                steps.take(event.progress)
+            if event.HasField("instance"):
+                live.clear()
+                steps.ended(event.instance)
+                outcome.networks[event.instance.id] = dict(event.networks)
+                _take(session, outcome, event.instance)
+    except RemoteError as error:
+        if not (outcome.done or outcome.failed):
+            raise await explained(session, ours.options, error) from None
+        outcome.broken = str(error)
 
 
 async def _events(session: Session, ours: v1.DeployRequest) -> AsyncIterator[v1.DeployEvent]:
@@ -181,6 +196,12 @@ def from_wire(refusal: v1.Refusal) -> Refusal:
     )
 
 
+def without_reasons(text: str, refusals: Sequence[Refusal]) -> str:
+    """The sentence that core's error begins with; what follows sums up the refusals, which are told in full."""
+    kept, sentence, _ = text.partition("not enough resource")
+    return f"{kept}{sentence}" if refusals and sentence else text
+
+
 async def explained(session: Session, request: pb.DeployOptions, error: RemoteError) -> Problem:
     """The problem to tell; an unknown pod is named as what it is."""
     problem = explain(error)
@@ -208,12 +229,15 @@ async def no_room(session: Session, request: pb.DeployOptions, problem: Problem)
     return problem
 
 
-async def finish(session: Session, request: pb.DeployOptions, outcome: Outcome, *, wait_s: float) -> int:
+async def finish(
+    session: Session, request: pb.DeployOptions, outcome: Outcome, *, wait_s: float = 0.0, enough: str = ""
+) -> int:
     """Print the result, wait for health if asked, and say how it ended."""
+    label = f"{request.name}/{request.entrypoint.name}"
     if outcome.refused and not outcome.done and not outcome.failed:
         code = code_of("", outcome.refused)
         problem = Problem(
-            f"{request.name}/{request.entrypoint.name} was not deployed: {outcome.refused}",
+            f"{label} was not deployed: {without_reasons(outcome.refused, outcome.refusals)}",
             why=refusal_lines(outcome.refusals),
             code=code if code != Exit.ERROR else Exit.REFUSED,
         )
@@ -224,19 +248,28 @@ async def finish(session: Session, request: pb.DeployOptions, outcome: Outcome, 
         [as_data(each) for each in everything], lambda: _table(rows, outcome.networks), [each.id for each in rows]
     )
     total = len(outcome.done) + len(outcome.failed)
-    label = f"{request.name}/{request.entrypoint.name}"
-    session.talk.say(f"deployed {len(outcome.done)} of {total} {label} in {outcome.seconds:.1f}s")
+    session.talk.say(f"deployed {len(outcome.done)} of {total} {label}{_on(outcome)} in {_time(outcome)}")
     code = Exit.OK if not outcome.failed else Exit.PARTLY if outcome.done else Exit.ERROR
     if outcome.broken:
         session.talk.bad(f"the rest is not known: {outcome.broken}")
         session.talk.next(f"eru workload list {request.name}")
         code = Exit.PARTLY
-    if wait_s and outcome.done:
-        healthy = await wait_healthy(session, {each.id: each.name for each in rows}, wait_s)
+    if enough and outcome.done:
+        healthy = await wait_healthy(session, {each.id: each.name for each in rows}, wait_s, enough=enough)
         code = code if healthy else Exit.PARTLY
-    if outcome.done:
+    if outcome.done and not code:
         session.talk.next(f"eru workload logs -f {label}")
     return code
+
+
+def _on(outcome: Outcome) -> str:
+    nodes = {each.nodename for each in outcome.done}
+    return f" on {counted(len(nodes), 'node')}" if nodes else ""
+
+
+def _time(outcome: Outcome) -> str:
+    image = f" (image {outcome.pulled_s:.1f}s)" if outcome.pulled_s >= IMAGE_TOLD_S else ""
+    return f"{outcome.seconds:.1f}s{image}"
 
 
 def _table(done: list[pb.CreateWorkloadMessage], networks: Mapping[str, Mapping[str, str]]) -> str:

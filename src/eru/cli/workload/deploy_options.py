@@ -82,6 +82,17 @@ container = together(
     click.option("--after-create", multiple=True, metavar="COMMAND", help="Run this inside before the start."),
     click.option("--raw-args", default="", metavar="JSON", help="Engine settings, for example capabilities."),
 )
+wait = together(
+    click.option(
+        "--wait",
+        type=click.Choice(["healthy", "running"]),
+        is_flag=False,
+        flag_value="healthy",
+        default=None,
+        help="Wait until the agents report the new instances so.  [without a word: healthy]",
+    ),
+    click.option("--timeout", default="120s", show_default=True, metavar="TIME", help="How long --wait waits."),
+)
 
 
 def wanted(values: dict[str, Any], *, defaults: bool = True) -> bags.Wanted:

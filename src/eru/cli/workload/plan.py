@@ -35,7 +35,7 @@ async def show(session: Session, request: pb.DeployOptions) -> int:
 
 
 async def _placement(session: Session, request: pb.DeployOptions) -> int:
-    from eru.cli.workload.deploy import again, from_wire, no_room
+    from eru.cli.workload.deploy import again, from_wire, no_room, without_reasons
 
     reply = await session.unary(rpc.Plan, v1.PlanRequest(options=request))
     counts = Counter(each.nodename for each in reply.placements)
@@ -43,10 +43,11 @@ async def _placement(session: Session, request: pb.DeployOptions) -> int:
     rows = [[[node], [str(counts[node])], grants[node]] for node in sorted(counts)]
     heads = ["NODE", "INSTANCES", "RESOURCES EACH"]
     session.show(as_data(reply), lambda: render(heads, rows, separate=True), sorted(counts))
-    why = refusal_lines([from_wire(each) for each in reply.refusals])
+    refusals = [from_wire(each) for each in reply.refusals]
+    why = refusal_lines(refusals)
     if reply.error:
         problem = Problem(
-            f"{request.name}/{request.entrypoint.name} would not be deployed: {reply.error}",
+            f"{request.name}/{request.entrypoint.name} would not be deployed: {without_reasons(reply.error, refusals)}",
             why=why,
             code=Exit.REFUSED,
         )

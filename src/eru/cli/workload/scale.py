@@ -42,8 +42,7 @@ eru workload scale shop web --count 5 --spec web.yaml --dry-run
 @click.option("-f", "--force", is_flag=True, help="When removing: even what still runs.", default=True, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option("--if-rev", type=int, default=0, help="Refuse if the plan is no longer the one of this revision.")
-@click.option("--wait", is_flag=True, help="Wait until the agents report the new instances healthy.")
-@click.option("--timeout", default="120s", show_default=True, help="How long --wait waits.")
+@options.wait
 async def scale(session: Session, app: str, entry: str, count: int, spec: str, **values: Any) -> int:
     """Have exactly COUNT instances: deploy what is missing, or remove what is too much.
 
@@ -79,7 +78,7 @@ async def scale(session: Session, app: str, entry: str, count: int, spec: str, *
 
         return await plan.show(session, request)
     outcome = await deploying.run(session, request, if_revision=values["if_rev"])
-    return await deploying.finish(session, request, outcome, wait_s=limit_s if values["wait"] else 0.0)
+    return await deploying.finish(session, request, outcome, wait_s=limit_s, enough=values["wait"])
 
 
 def _inherit(values: dict[str, Any], newest: pb.Workload) -> None:
