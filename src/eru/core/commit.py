@@ -30,6 +30,7 @@ from eru.lib.retry import Backoff
 from eru.lib.tasks import TaskOwner
 from eru.model.errors import Conflict, EruError, LeaseLost, NoCapacity, NotFound, OutcomeUnknown, StoreUnavailable
 from eru.model.nodes import NodeResource, Resources
+from eru.model.stored import Stored
 from eru.store.contract import TXN_OPS_MAX, Compare, KeyValue, Put, Store, TxnResult, Write, unchanged
 from eru.store.keys import Keys
 
@@ -45,12 +46,13 @@ _RESERVED_OPS = 2  # the registration's compare, and one spare
 class Step:
     """What a change is, given the node's record: compares, writes, and the usage afterwards.
 
-    `usage` None: the resource record stays as it is.
+    `usage` None: the resource record stays as it is. `values`: what written values say, by key.
     """
 
     compares: Sequence[Compare]
     writes: Sequence[Write]
     usage: Resources | None = None
+    values: Mapping[str, Stored] = field(default_factory=dict)
 
 
 class Change(ABC):
@@ -121,6 +123,7 @@ class _Built:
     writes: list[Write] = field(default_factory=list)
     resources: dict[str, tuple[Resources, Resources]] = field(default_factory=dict)  # node -> capacity, usage
     written: set[str] = field(default_factory=set)
+    values: dict[str, tuple[bytes, Stored]] = field(default_factory=dict)  # what is written, as objects
     size: int = 0
 
 
@@ -253,22 +256,30 @@ class Committer:
         if not built.waiting:
             return later
         self.counters.transactions += 1
+        self._fleet.expect(built.values)
+        try:
+            return later + await self._send(built)
+        finally:
+            self._fleet.expect_no_more(built.values)
+
+    async def _send(self, built: _Built) -> list[_Waiting]:
+        """The transaction goes to the store; returns what has to be tried again."""
         try:
             result = await self._store.txn(list(built.compares.values()), built.writes)
         except OutcomeUnknown:
             self.counters.unknown += 1
             for waiting in built.waiting:
                 waiting.unanswered = True
-            return later + await self._read_back(built.waiting)
+            return await self._read_back(built.waiting)
         except EruError as error:
             for waiting in built.waiting:
                 waiting.fail(error)
-            return later
+            return []
         if not result.succeeded:
             self.counters.conflicts += 1
-            return later + await self._read_back(built.waiting)
+            return await self._read_back(built.waiting)
         self._took_effect(built, result)
-        return later
+        return []
 
     def _build(self, batch: list[_Waiting]) -> _Built:
         built = _Built()
@@ -284,7 +295,10 @@ class Committer:
             revision = self._fleet.view.by_name[name].resource_revision
             key = self._keys.resource(name)
             built.compares[key] = unchanged(key, revision)
-            built.writes.append(Put(key, NodeResource(capacity=capacity, usage=usage).encode()))
+            record = NodeResource(capacity=capacity, usage=usage)
+            put = Put(key, record.encode())
+            built.writes.append(put)
+            built.values[key] = (put.value, record)
         return built
 
     def _add(self, built: _Built, waiting: _Waiting) -> None:
@@ -304,7 +318,11 @@ class Committer:
             built.compares[compare.key] = compare
         built.writes.extend(step.writes)
         built.written.update(write.key for write in step.writes)
-        built.size += sum(len(write.value) for write in step.writes if isinstance(write, Put))
+        for write in step.writes:
+            if isinstance(write, Put):
+                built.size += len(write.value)
+                if (value := step.values.get(write.key)) is not None:
+                    built.values[write.key] = (write.value, value)
         if step.usage is not None:
             built.resources[change.nodename] = (capacity, step.usage)
         built.waiting.append(waiting)

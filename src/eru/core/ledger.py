@@ -142,7 +142,7 @@ class _Reserve(Change):
         for (key, intent), (grant, _) in zip(self.intents, shares, strict=True):
             intent.grant = grant
             writes.append(Put(key, intent.encode()))
-        return Step([absent(key) for key, _ in self.intents], writes, after)
+        return Step([absent(key) for key, _ in self.intents], writes, after, dict(self.intents))
 
     def proof_keys(self) -> list[str]:
         return [key for key, _ in self.intents]

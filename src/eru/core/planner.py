@@ -81,8 +81,10 @@ class Planner:
             for name, table in view.tables.items()
         ]
         merged = merge(rows, measures, view.count_array(app, entrypoint, rows))
-        pending = view.pending[rows]
-        if not pending.any():
+        if not self.unsettled:
+            return merged
+        pending = view.pending.take(rows)
+        if not np.count_nonzero(pending):
             return merged
         return replace(
             merged,
@@ -98,7 +100,7 @@ class Planner:
             raise NoCapacity(self._nobody(spec.nodes))
         candidates = self.measure(spec.app, spec.entrypoint.name, rows, wish.requests, wish.answers)
         counts = plan(candidates, spec.strategy, wish.count, wish.nodes_limit)
-        chosen = np.flatnonzero(counts)
+        chosen = counts.nonzero()[0]
         return Decision(rows[chosen], counts[chosen], len(rows))
 
     @contextmanager

@@ -339,7 +339,7 @@ class _Counts:
                 self.rows.values(), np.int64, len(self.rows)
             )
             self._array = array if len(self.rows) >= _ARRAY_FROM_ROWS else None
-        found: Rows = array[rows]
+        found: Rows = array.take(rows)
         return found
 
 

@@ -26,14 +26,15 @@ def spread_by_level(count: Ints, room: Ints, capacity: Ints, need: int) -> Ints:
     plan = _up_to(low, count, room)
     rest = need - int(plan.sum())
     if rest:
-        open_ = np.flatnonzero((count + plan <= low) & (plan < room))
+        open_ = ((count + plan <= low) & (plan < room)).nonzero()[0]
         plan[open_[first(rest, plan[open_] - capacity[open_])]] += 1
     return plan
 
 
 def _up_to(level: int, count: Ints, room: Ints) -> Ints:
     plan = level - count
-    np.clip(plan, 0, room, out=plan)
+    np.maximum(plan, 0, out=plan)  # np.clip asks for the limits of integers each time
+    np.minimum(plan, room, out=plan)
     return plan
 
 

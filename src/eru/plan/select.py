@@ -31,16 +31,16 @@ def first(many: int, main: Keys, *more: Keys | Callable[[Ints], Keys]) -> Ints:
         if key is not None:
             assert pool is not None
             values = key(pool) if callable(key) else key[pool]
-        cut = values.min()
+        cut = np.minimum.reduce(values)
         equal = values == cut
         if np.count_nonzero(equal) < left:  # often the smallest value alone is enough
             cut = np.partition(values, left - 1)[left - 1]
-            below = np.flatnonzero(values < cut)
+            below = (values < cut).nonzero()[0]
             equal = values == cut
             if len(below):
                 chosen.append(below if pool is None else pool[below])
                 left -= len(below)
-        tied = np.flatnonzero(equal)
+        tied = equal.nonzero()[0]
         pool = tied if pool is None else pool[tied]
         if len(pool) == left:
             break

@@ -37,13 +37,16 @@ def auto(nodes: Candidates, count: int, limit: int) -> Plan:
         if len(able) < len(capacity):
             capacity, counts = capacity[able], counts[able]
         able = able[first(count, counts, lambda tied: -capacity[tied])]
+    plan = np.zeros(len(nodes.capacity), np.int64)
+    if count == 1 and len(able) == 1:  # chosen already
+        plan[able] = 1
+        return plan
     counts, capacity = nodes.count[able], nodes.capacity[able]
     room = np.minimum(capacity, count)
     if limit:
         room = np.minimum(room, limit - counts)
         if int(room.sum()) < count:
             raise NoCapacity(f"reached nodelimit, a node can host at most {limit} instances: {NOT_ENOUGH_RESOURCE}")
-    plan = np.zeros(len(nodes.capacity), np.int64)
     plan[able] = spread_by_level(counts, room, capacity, count)
     return plan
 
@@ -121,7 +124,7 @@ def drained(nodes: Candidates, count: int, limit: int) -> Plan:
 
 def _open(nodes: Candidates, count: int) -> Ints:
     """Nodes with room. Raises NoCapacity when there is not enough of it in all."""
-    able = np.flatnonzero(nodes.capacity)
+    able = nodes.capacity.nonzero()[0]
     if len(able) < count:
         total = int(np.minimum(nodes.capacity[able], count).sum())
         if total < count:

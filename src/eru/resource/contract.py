@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +43,22 @@ class Measure:
     usage: NDArray[np.float64]
     rate: NDArray[np.float64]
     weight: float
+
+
+@lru_cache(8)  # clusters differ in size, requests of one cluster do not
+def _unbounded(nodes: int) -> Measure:
+    capacity, zeros = np.full(nodes, UNLIMITED, np.int64), np.zeros(nodes)
+    for array in (capacity, zeros):
+        array.flags.writeable = False
+    return Measure(capacity, zeros, zeros, 0.0)
+
+
+def nothing_asked(known: NDArray[np.bool_]) -> Measure:
+    """What a kind says when a request wants nothing of it: any number fits on nodes it knows. Not to be written to."""
+    measure = _unbounded(len(known))
+    if np.logical_and.reduce(known):
+        return measure
+    return Measure(np.where(known, UNLIMITED, 0), measure.usage, measure.rate, 0.0)
 
 
 class Table(Protocol):

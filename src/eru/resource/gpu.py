@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from eru.model.errors import InvalidInput, NoCapacity, Refused
 from eru.model.nodes import EngineInfo
 from eru.model.refusals import Reason, Refusal
-from eru.resource.contract import UNLIMITED, Allotment, Bag, Gauge, Grant, Measure, Realloted, Record
+from eru.resource.contract import (
+    UNLIMITED,
+    Allotment,
+    Bag,
+    Gauge,
+    Grant,
+    Measure,
+    Realloted,
+    Record,
+    nothing_asked,
+)
 from eru.resource.units import parse_whole, shown
 
 NOT_ENOUGH = "cannot alloc a plan, not enough resource"
@@ -61,7 +71,10 @@ class GpuTable:
 
     def measure(self, request: GpuRequest, rows: Ints) -> Measure:
         """Capacity, usage and rate on `rows`; a request for nothing weighs nothing."""
-        capacity = np.where(self._known[rows], UNLIMITED, 0)
+        known = self._known.take(rows)
+        if not request:
+            return nothing_asked(known)
+        capacity = np.where(known, UNLIMITED, 0)
         usage, rate = np.zeros(len(rows)), np.zeros(len(rows))
         for product, asked in request:
             if product not in self._total:
@@ -71,7 +84,7 @@ class GpuTable:
             capacity = np.minimum(capacity, free // asked)
             usage += (total - free) / most / len(request)
             rate += asked / most / len(request)
-        return Measure(capacity, usage, rate, 1.0 if request else 0.0)
+        return Measure(capacity, usage, rate, 1.0)
 
     def _grow(self, rows: int) -> None:
         more = max(rows, 2 * self._rows) - self._rows
@@ -125,6 +138,8 @@ class GpuKind:
     def allot(self, capacity: Record, usage: Record, request: GpuRequest, count: int) -> list[Allotment]:
         if count <= 0:
             return []
+        if not request:
+            return [_allotment({})] * count
         free = _free(capacity, usage)
         fit = min((free.get(product, 0) // asked for product, asked in request), default=count)
         if fit < count:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 TXN_OPS_MAX = 128  # compares, or writes, in one transaction (etcd's default limit)
 VALUE_BYTES_MAX = 1_000_000  # etcd's default request limit is 1.5 MiB
@@ -22,8 +23,7 @@ TXN_BYTES_MAX = 1_400_000  # keys and values together in one transaction, for th
 PAGE_ITEMS = 5_000  # default page of a range read
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(msgspec.Struct, frozen=True):
     """A key as it is at some revision. `lease` 0: none."""
 
     key: str
@@ -34,8 +34,7 @@ class KeyValue:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Part of a range, in key order, read at `revision`; `more`: ask again after the last key."""
 
     items: list[KeyValue]
@@ -66,8 +65,7 @@ class Op(enum.Enum):
     NOT_EQUAL = "!="
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(msgspec.Struct, frozen=True):
     """A condition on one key."""
 
     key: str
@@ -91,8 +89,7 @@ def unchanged(key: str, mod_revision: int) -> Compare:
     return Compare(key, Target.MOD, Op.EQUAL, mod_revision)
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """Write a key, attached to `lease` if not 0."""
 
     key: str
@@ -100,8 +97,7 @@ class Put:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """Remove one key; no error when it is not there."""
 
     key: str
@@ -110,8 +106,7 @@ class Delete:
 Write = Put | Delete
 
 
-@dataclass(frozen=True, slots=True)
-class TxnResult:
+class TxnResult(msgspec.Struct, frozen=True):
     """`revision` is the store's revision after the transaction."""
 
     succeeded: bool
@@ -125,23 +120,21 @@ class Change(enum.Enum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One change. For DELETE the value is empty and `mod_revision` is that of the deletion."""
 
     change: Change
     item: KeyValue
 
 
-@dataclass(frozen=True, slots=True)
-class WatchBatch:
+class WatchBatch(msgspec.Struct, frozen=True):
     """All changes of one or more whole revisions, in order, up to `revision`.
 
     Empty `events`: nothing new under the prefix up to `revision` (progress).
     """
 
     revision: int
-    events: list[Event] = field(default_factory=list)
+    events: list[Event] = msgspec.field(default_factory=list)
 
 
 class Watch(Protocol):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from eru.model.errors import Compacted, StoreUnavailable
 from eru.store.contract import Event, KeyValue, WatchBatch
@@ -21,8 +22,7 @@ EVENT_BYTES = 500  # memory that an event takes beside its value
 WATCH_SCAN_REVISIONS = 20_000  # looked through in one go before other tasks get their turn
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(msgspec.Struct, frozen=True):
     """One committed transaction; `before` has what each event's key was until then."""
 
     revision: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 import structlog
@@ -140,7 +141,7 @@ async def _clean(core: Core, engine: Engine, nodename: str, refs: Sequence[str])
     """The build node keeps neither the references nor what the build left over."""
     for what in (*refs, ""):
         try:
-            call: Awaitable[object] = engine.remove_image(what) if what else engine.prune_build_cache()
+            call: Coroutine[Any, Any, object] = engine.remove_image(what) if what else engine.prune_build_cache()
             await bounded(call, core.settings.engine_slow_call_s, f"cleaning {what} on node {nodename}")
         except EngineMissing:
             continue

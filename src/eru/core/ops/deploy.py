@@ -122,7 +122,8 @@ class Deploy:
             events.tell("refused", app=spec.app, entrypoint=spec.entrypoint.name, error=cause)
             self.tell(Deployed(error=cause, refusals=refusals))
         finally:
-            await shielded(self._give_back(reservation.placed))
+            if not all(one.settled for one in reservation.placed):
+                await shielded(self._give_back(reservation.placed))
             self._settle()
 
     # Act.
@@ -134,9 +135,12 @@ class Deploy:
         for one in placed:
             by_node.setdefault(one.nodename, []).append(one)
             self.core.events.tell("planned", name=one.name, node=one.nodename, detail=f"instance {one.sequence}")
-        async with asyncio.TaskGroup() as group:
-            for nodename, ours in by_node.items():
-                group.create_task(self._act_on(nodename, ours))
+        if len(by_node) == 1:
+            await self._act_on(*by_node.popitem())
+        else:
+            async with asyncio.TaskGroup() as group:
+                for nodename, ours in by_node.items():
+                    group.create_task(self._act_on(nodename, ours))
         if self.spec.all_or_nothing:
             await self._all_or_nothing()
 

@@ -122,6 +122,10 @@ class Reservation:
         """Reserve on all planned nodes at once; node -> instances that found no room after all."""
         view = self.core.fleet.view
         missing: dict[str, int] = {}
+        if len(decision.rows) == 1 and decision.total <= RESERVE_MAX:  # nothing to do side by side: no task
+            numbers = [self._number() for _ in range(decision.total)]
+            await self._reserve_on(view.name_of(int(decision.rows[0])), numbers, missing)
+            return missing
         async with asyncio.TaskGroup() as group:
             for row, many in zip(decision.rows.tolist(), decision.counts.tolist(), strict=True):
                 nodename = view.name_of(row)

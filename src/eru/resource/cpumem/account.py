@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eru.resource.contract import Grant, Record
 from eru.resource.cpumem.cores import core_order
@@ -32,22 +32,34 @@ def subtract(usage: Record, grants: Sequence[Grant]) -> Record:
 def _moved(usage: Record, grants: Sequence[Grant], sign: int) -> Record:
     cpu = float(usage.get("cpu") or 0.0)
     memory = int(usage.get("memory") or 0)
-    cpu_map = dict(usage.get("cpu_map") or {})
-    numa_memory = dict(usage.get("numa_memory") or {})
+    cpu_map: dict[str, int] = usage.get("cpu_map") or {}
+    numa_memory: dict[str, int] = usage.get("numa_memory") or {}
     for grant in grants:
         cpu += sign * (grant.get("cpu_request") or 0.0)
         memory += sign * (grant.get("memory_request") or 0)
-        for core, pieces in (grant.get("cpu_map") or {}).items():
-            cpu_map[core] = cpu_map.get(core, 0) + sign * pieces
-        for node, size in (grant.get("numa_memory") or {}).items():
-            numa_memory[node] = numa_memory.get(node, 0) + sign * size
+        if cores := grant.get("cpu_map"):
+            cpu_map = _summed(cpu_map, cores, sign)
+        if sizes := grant.get("numa_memory"):
+            numa_memory = _summed(numa_memory, sizes, sign)
     return {
         **usage,
         "cpu": max(0.0, round(cpu, 9)),
-        "cpu_map": {core: max(0, pieces) for core, pieces in cpu_map.items()},
+        "cpu_map": _not_negative(cpu_map),
         "memory": max(0, memory),
-        "numa_memory": {node: max(0, size) for node, size in numa_memory.items()},
+        "numa_memory": _not_negative(numa_memory),
     }
+
+
+def _summed(parts: Mapping[str, int], more: Mapping[str, int], sign: int) -> dict[str, int]:
+    after = dict(parts)
+    for name, size in more.items():
+        after[name] = after.get(name, 0) + sign * size
+    return after
+
+
+def _not_negative(parts: dict[str, int]) -> dict[str, int]:
+    """The very same map when nothing in it is below zero: most deploys leave most parts of a node as they are."""
+    return {name: max(0, size) for name, size in parts.items()} if min(parts.values(), default=0) < 0 else parts
 
 
 def diffs(usage: Record, grants: Sequence[Grant]) -> list[str]:

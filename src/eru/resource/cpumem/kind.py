@@ -86,13 +86,12 @@ class CpumemKind:
     def allot(self, capacity: Record, usage: Record, request: CpumemRequest, count: int) -> list[Allotment]:
         if count <= 0:
             return []
-        free = room.room_of(capacity, usage)
         if not request.bind:
-            fit = self._fit_unbound(free, request)
+            fit = self._fit_unbound(capacity, usage, request)
             if fit < count:
                 raise self._shortage(count, fit, capacity, usage, request)
-            return [_allotment(request, None) for _ in range(count)]
-        places = room.places(free, self._need(request), count)
+            return [_allotment(request, None)] * count
+        places = room.places(room.room_of(capacity, usage), self._need(request), count)
         if len(places) < count:
             raise self._shortage(count, len(places), capacity, usage, request)
         return [_allotment(request, place) for place in places]
@@ -118,7 +117,7 @@ class CpumemKind:
             ) or _same_place(old, request)
             if place is None:
                 raise self._shortage(1, 0, capacity, without, request)
-        elif self._fit_unbound(free, request) < 1 and not _shrinks(old, request):
+        elif self._fit_unbound(capacity, without, request) < 1 and not _shrinks(old, request):
             raise self._shortage(1, 0, capacity, without, request)
         allotment = _allotment(request, place)
         return Realloted(allotment, add(without, [allotment.grant]))
@@ -185,10 +184,12 @@ class CpumemKind:
         pieces = pieces_of(request.cpu_request, self.sharebase)
         return Need(shape_of(pieces, self.sharebase), request.memory_request, self.maxshare)
 
-    def _fit_unbound(self, free: room.Room, request: CpumemRequest) -> int:
-        if not free.free or request.cpu_request > len(free.free):
+    def _fit_unbound(self, capacity: Record, usage: Record, request: CpumemRequest) -> int:
+        cores = len(capacity.get("cpu_map") or ())
+        if not cores or request.cpu_request > cores:
             return 0
-        return free.memory // request.memory_request if request.memory_request else UNLIMITED
+        free = max(0, capacity.get("memory", 0) - usage.get("memory", 0))
+        return int(free // request.memory_request) if request.memory_request else UNLIMITED
 
     def _shortage(self, count: int, fit: int, capacity: Record, usage: Record, request: CpumemRequest) -> NoCapacity:
         refusal = self.explain("", capacity, usage, request)

@@ -72,6 +72,8 @@ class StorageKind:
     def allot(self, capacity: Record, usage: Record, request: StorageRequest, count: int) -> list[Allotment]:
         if count <= 0:
             return []
+        if not request.requests and not request.storage_request:  # fits everywhere, and looks alike everywhere
+            return [_allotment(request, (), changed=False)] * count
         found = places(node_of(capacity, usage), request, count)
         if len(found) < count:
             raise self._shortage(count, len(found), capacity, usage, request)

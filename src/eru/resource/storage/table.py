@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from eru.resource.contract import UNLIMITED, Measure, Record
+from eru.resource.contract import Measure, Record, nothing_asked
 from eru.resource.storage.place import count, node_of
 from eru.resource.storage.request import StorageRequest
 
@@ -57,8 +57,7 @@ class StorageTable:
     def measure(self, request: StorageRequest, rows: Ints) -> Measure:
         """Capacity, usage and rate on `rows`; a request for nothing weighs nothing."""
         if request.nothing:
-            zeros = np.zeros(len(rows))
-            return Measure(np.where(self._known[rows], UNLIMITED, 0), zeros, zeros, 0.0)
+            return nothing_asked(self._known.take(rows))
         if request.placed:
             total, used = self._volumes[rows], self._volumes_used[rows]
             asked = sum(volume.size for volume in request.placed)

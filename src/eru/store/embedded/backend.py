@@ -222,9 +222,11 @@ class EmbeddedStore:
             raise StoreUnavailable(str(error)) from error
 
     def _deliver(self, results: list[tuple[Job, Any]], entries: list[Revision]) -> None:
-        """After a commit, on the loop: new history first, then the answers."""
-        for entry in entries:
-            self._feed.append(entry)
+        """After a commit, on the loop: the answers, then new history.
+
+        Both wake tasks that run after this. A core that hears of its own
+        changes by the answer need not read them from a watch.
+        """
         self._waiting -= len(results)
         for job, result in results:
             if job.future.done():
@@ -233,6 +235,8 @@ class EmbeddedStore:
                 job.future.set_exception(result)
             else:
                 job.future.set_result(result)
+        for entry in entries:
+            self._feed.append(entry)
 
     async def _older(self, from_revision: int, most: int) -> Sequence[Revision]:
         return await self._read(partial(self._far.history, from_revision))
