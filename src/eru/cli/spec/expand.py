@@ -28,7 +28,7 @@ def expand(node: yaml.Node, source: str, variables: Mapping[str, str]) -> None:
         if isinstance(each, yaml.ScalarNode):
             if "$" in each.value:
                 where = f"{source}:{each.start_mark.line + 1}: {path}"
-                each.value = _expanded(each.value, where, variables)
+                each.value = expanded(each.value, where, variables)
         elif isinstance(each, yaml.SequenceNode):
             for index, item in enumerate(each.value):
                 walk(item, f"{path}[{index}]")
@@ -39,7 +39,9 @@ def expand(node: yaml.Node, source: str, variables: Mapping[str, str]) -> None:
     walk(node, "")
 
 
-def _expanded(text: str, where: str, variables: Mapping[str, str]) -> str:
+def expanded(text: str, where: str, variables: Mapping[str, str]) -> str:
+    """One value; `where` begins the message of a Problem."""
+
     def value(match: re.Match[str]) -> str:
         if match[0] == "$$":
             return "$"

@@ -19,10 +19,14 @@ _NOTHING = ("", "~", "null", "Null", "NULL")
 
 
 class View:
-    """One YAML node with its place, read as what the caller expects."""
+    """One YAML node with its place, read as what the caller expects.
 
-    def __init__(self, node: yaml.Node | None, path: str, source: str) -> None:
+    The place of a value is where its key stands (`line`, from 0).
+    """
+
+    def __init__(self, node: yaml.Node | None, path: str, source: str, line: int | None = None) -> None:
         self.node = node
+        self.line = node.start_mark.line if line is None and node is not None else line or 0
         self.path = path
         self.source = source
 
@@ -33,8 +37,7 @@ class View:
 
     @property
     def where(self) -> str:
-        line = self.node.start_mark.line + 1 if self.node is not None else 1
-        return f"{self.source}:{line}"
+        return f"{self.source}:{self.line + 1}"
 
     def wrong(self, expected: str) -> Problem:
         """The error for a value of another type."""
@@ -63,7 +66,7 @@ class View:
                 continue
             if key.value in own:
                 raise usage(f"{self.source}:{key.start_mark.line + 1}: {self.path} has the key {key.value!r} twice")
-            own[key.value] = View(value, f"{self.path}.{key.value}".lstrip("."), self.source)
+            own[key.value] = View(value, f"{self.path}.{key.value}".lstrip("."), self.source, key.start_mark.line)
         return {**merged, **own}
 
     def text(self) -> str:
