@@ -182,6 +182,7 @@ class CoreConfig(msgspec.Struct, kw_only=True):
     advertise: str = ""  # host:port that other machines reach this core at; empty: found out
     drain: Duration = 30.0  # calls under way may finish for this long at shutdown
     tls: TLS = msgspec.field(default_factory=TLS)
+    otlp_endpoint: str = ""  # OpenTelemetry collector, http://host:4318
 
 
 # Spellings of environment variables in the published program where they do not follow from the key.
@@ -198,7 +199,6 @@ _PUBLISHED_NAMES = {
 # Published keys that change nothing here, with the reason; docs/configuration.md has the same list.
 UNUSED = {
     "ha_keepalive_interval": "who leads does so by its registration, see grpc.service_heartbeat_interval",
-    "sentry_dsn": "errors are in the log",
     "cert_path": "certificates of nodes never touch the disk",
     "wal_file": "what is under way is noted in the store",
     "wal_open_timeout": "what is under way is noted in the store",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast
 
 from prometheus_client import Counter, Histogram
@@ -20,14 +21,20 @@ from eru.store.contract import PAGE_ITEMS, Compare, KeyValue, Page, Store, TxnRe
 
 R = TypeVar("R")
 
+Around = Callable[[str, str], AbstractContextManager[None]]
+
 LATENCY_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
 class CallTimes:
-    """Histograms of store and engine calls, and counters of those that failed."""
+    """Histograms of store and engine calls, and counters of those that failed.
 
-    def __init__(self, world: World) -> None:
+    `around("store" or "engine", verb)`: entered around each call, for traces.
+    """
+
+    def __init__(self, world: World, around: Around | None = None) -> None:
         self._world = world
+        self._around = around
         self._store = Histogram("eru_store_seconds", "Time of store calls.", ["verb"], buckets=LATENCY_S, registry=None)
         self._engine = Histogram(
             "eru_engine_seconds", "Time of engine calls.", ["verb"], buckets=LATENCY_S, registry=None
@@ -59,7 +66,10 @@ class CallTimes:
     async def _timed(self, to: str, times: Callable[[str], Histogram], verb: str, call: Awaitable[R]) -> R:
         begun = self._world.clock.monotonic()
         try:
-            return await call
+            if self._around is None:
+                return await call
+            with self._around(to, verb):
+                return await call
         except Exception as error:
             self._failed.labels(to, verb, type(error).__name__).inc()
             raise

@@ -8,8 +8,9 @@ import logging
 import logging.handlers
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 
@@ -40,6 +41,7 @@ def configure_logging(level: str = "info", use_json: bool = False, stream: TextI
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
+            _tell_defects,
             structlog.processors.format_exc_info,
             render,
         ],
@@ -47,6 +49,23 @@ def configure_logging(level: str = "info", use_json: bool = False, stream: TextI
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=True,
     )
+
+
+Tell = Callable[[BaseException, Mapping[str, Any]], None]
+_tell: list[Tell] = []
+
+
+def on_defect(tell: Tell | None) -> None:
+    """Hand every exception that is logged as an error, with what the line says, to `tell` as well; None: no more."""
+    _tell[:] = [tell] if tell is not None else []
+
+
+def _tell_defects(logger: object, level: str, said: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    error = said.get("exc_info")
+    if level == "error" and isinstance(error, BaseException):
+        for tell in _tell:
+            tell(error, said)
+    return said
 
 
 def trace_id() -> str:

@@ -44,7 +44,9 @@ def command(config: Path, check_config: bool, embedded_storage: bool) -> None:
         settings.store = "embedded"
     if check_config:
         _print_settings(settings)
-        for warning in loaded.warnings:
+        from eru.roots.core_telemetry import missing_extras
+
+        for warning in [*loaded.warnings, *missing_extras(settings)]:
             click.echo(f"warning: {warning}", err=True)
         return
     _run(settings, loaded.warnings)
@@ -95,6 +97,7 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
     from eru.lib.world import real_world
     from eru.resource.registry import builtin_kinds
     from eru.roots import core_parts as parts
+    from eru.roots import core_telemetry as telemetry
     from eru.store.keys import Keys
     from eru.store.open import open_store
 
@@ -103,7 +106,11 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
     kinds = builtin_kinds(parts.resource_settings(settings))
     server_settings = parts.server_settings(settings)
     async with AsyncExitStack() as stack:
-        times = CallTimes(world)
+        stack.callback(telemetry.report_defects(settings))
+        traces = telemetry.traces_of(settings, settings.bind)
+        if traces is not None:
+            stack.callback(traces.close)
+        times = CallTimes(world, traces.inside if traces else None)
         store = times.store(await open_store(parts.store_address(settings), world))
         stack.push_async_callback(store.close)
         if settings.store == "embedded":
@@ -114,7 +121,8 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
         told = parts.core_settings(settings, identifier, parts.advertised(settings))
         core = Core(world, store, keys, engines, kinds, told)
         metrics = CoreMetrics(core, times=times)
-        server = await serve(core, server_settings, metrics, parts.build_settings(settings))
+        observer = traces.observer(metrics) if traces else metrics
+        server = await serve(core, server_settings, observer, parts.build_settings(settings))
         stack.push_async_callback(core.stop)
         stack.push_async_callback(shut_down, core, server, settings.drain)
         await core.start()
@@ -123,8 +131,8 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
             pusher = Pusher(core, settings.statsd)
             metrics.registry.register(pusher.failures)
             core.tasks.start("statsd", pusher.run())
-        if settings.sentry_dsn:
-            _log.warning("sentry_dsn is set, but this version reports no errors to Sentry; they are in this log")
+        for missing in telemetry.missing_extras(settings):
+            _log.warning(missing)
         if settings.profile:
             await stack.enter_async_context(parts.admin(settings.profile, core, metrics, server))
         _log.info("core serves", version=__version__, address=settings.bind, store=settings.store, pid=os.getpid())
