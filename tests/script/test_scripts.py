@@ -34,6 +34,10 @@ _TIMES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     (re.compile(r"--if-rev \d+"), "--if-rev N"),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "HH:MM:SS"),
     (re.compile(r'"create_time": \d+'), '"create_time": N'),
+    (re.compile(r" *(?:\b\d+[smhd])+ ago\b"), lambda found: "N ago".rjust(len(found[0]))),
+    (re.compile(r"(?<=│ )\d+s *(?= │)"), lambda found: "N".ljust(len(found[0]))),
+    (re.compile(r"request [0-9a-f]{16}\b"), "request TRACE"),
+    (re.compile(r'"(time|time_ns|trace_id|core)": .*?(,?)$', re.MULTILINE), r'"\1": ...\2'),
     (re.compile(r"\b(python|linux/)\w[\w.]* *"), lambda found: found[1].ljust(len(found[0]))),
 )
 

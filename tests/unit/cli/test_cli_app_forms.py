@@ -7,7 +7,7 @@ import pytest
 from eru.cli.workload.logs import Printer
 from eru.wire import core_pb2 as pb
 from eru.wire import v1_pb2 as v1
-from support.scripted_core import Script
+from support.scripted_core import Fails, Script
 
 ONE, TWO = "a" * 64, "b" * 64
 
@@ -84,3 +84,17 @@ def test_exec_in_an_app_of_which_nothing_runs(script, eru):
     assert ran.code == 1
     assert "no instance of shop runs" in ran.err
     assert "hint: eru workload start shop_web_aaaaaa" in ran.err
+
+
+def test_waiting_for_removal(script, eru):
+    script.answers["ListWorkloads"] = [instance(ONE, running=True)]
+    script.answers["GetWorkloadsStatus"] = pb.WorkloadsStatus(status=[pb.WorkloadStatus(id=ONE, running=True)])
+    ran = eru("wait", "shop", "--for", "removed", "--timeout", "0.1s")
+    assert ran.code == 1
+    assert "is not removed within 0.1s: it is running" in ran.err
+    script.answers["GetWorkloadsStatus"] = Fails("workload does not exist", kind="NotFound")
+    ran = eru("wait", ONE, "--for", "removed")
+    assert (ran.code, ran.err.startswith("✓ 1 of 1 removed")) == (0, True)
+    script.answers["ListWorkloads"] = []
+    assert eru("wait", "shop", "--for", "removed").code == 0
+    assert eru("wait", "shop").code == 4

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import sys
 from collections.abc import Callable
 from contextlib import aclosing
 
 import click
 
 from eru.cli import names
-from eru.cli.exits import Exit, Problem
+from eru.cli.exits import Exit, Problem, usage
 from eru.cli.lazy import verb
 from eru.cli.parse import pairs
 from eru.cli.resolve import short
 from eru.cli.session import Session
+from eru.cli.show import times
 from eru.cli.show.document import as_data
 from eru.cli.show.table import render
 from eru.cli.show.tables import addresses
@@ -31,15 +32,26 @@ RECONNECT_S = 60.0  # how long a core that went away is waited for
 EVENTS_KEPT_MAX = 10_000  # events that may come in while the first table is made
 
 
-@verb("status", examples="eru status\neru status shop --entry web\neru status --once\neru -o jsonl status")
+@verb("status", examples="eru status\neru status shop --entry web --watch\neru status --once\neru -o jsonl status")
 @click.argument("app", required=False, default="", shell_complete=names.apps)
 @click.option("--entry", default="", shell_complete=names.entrypoints, help="Only this entrypoint.")
 @click.option("--node", default="", shell_complete=names.nodes, help="Only on this node.")
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Only with this label; can be repeated.")
 @click.option("--once", is_flag=True, help="Do not follow the changes.")
-async def status(session: Session, app: str, entry: str, node: str, label: tuple[str, ...], once: bool) -> int:
+@click.option("-w", "--watch", is_flag=True, help="Keep the table up to date in place, on a terminal.")
+async def status(
+    session: Session, app: str, entry: str, node: str, label: tuple[str, ...], once: bool, watch: bool
+) -> int:
     """What runs now, then every change as it happens. Ctrl-C ends it."""
     labels = pairs("--label", label)
+    if watch and once:
+        raise usage("--watch and --once cannot be together", hint="--once is one table, --watch keeps it up to date")
+    if watch and session.tables and sys.stdout.isatty():
+        from eru.cli.tui import command  # curses is only for terminals
+
+        place = f"{app}/{entry}" if app and entry else app
+        words = " ".join(each for each in (entry if not app else "", node) if each)
+        return await command.run(session, place, words=words, labels=labels)
     filtered = bool(app or entry or node or label)
 
     def wanted(workload: pb.Workload) -> bool:
@@ -129,13 +141,26 @@ async def _now(session: Session, app: str, labels: dict[str, str], wanted: Wante
             [short(each.id)],
             [each.nodename],
             [state_of(each.status)],
+            [_age(session, each)],
             [addresses(each.publish, each.status.networks)],
         ]
         for each in found
     ]
-    heads = ["NAME", "ID", "NODE", "STATE", "ADDRESSES"]
+    heads = ["NAME", "ID", "NODE", "STATE", "AGE", "ADDRESSES"]
     session.show([as_data(each) for each in found], lambda: render(heads, rows), [each.id for each in found])
+    if session.tables and found:
+        healthy = sum(state_of(each.status) == "healthy" for each in found)
+        session.talk.say(f"{healthy} of {len(found)} healthy")
     return {each.id: each.name for each in found}
+
+
+def _age(session: Session, workload: pb.Workload) -> str:
+    """How long ago it was made, or when."""
+    if not workload.create_time:
+        return "-"
+    if session.settings.utc:
+        return times.utc(workload.create_time * times.NS)
+    return times.duration(session.world.clock.now() - workload.create_time)
 
 
 def _tell(session: Session, event: pb.WorkloadStatusStreamMessage, known: dict[str, str]) -> None:
@@ -144,7 +169,8 @@ def _tell(session: Session, event: pb.WorkloadStatusStreamMessage, known: dict[s
     if not session.tables:
         session.document(as_data(event))
         return
-    stamp = time.strftime("%H:%M:%S", time.localtime(session.world.clock.now()))
+    now_ns = session.world.clock.now_ns()
+    stamp = times.utc(now_ns) if session.settings.utc else times.clock_time(now_ns)
     session.write(f"{stamp} {_words(event, known)}\n")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 
 import click
@@ -35,22 +36,24 @@ async def tui(session: Session, app: str) -> int:
     return await run(session, app)
 
 
-async def run(session: Session, app: str = "") -> int:
-    """The screen, until the user leaves it."""
+async def run(session: Session, app: str = "", *, words: str = "", labels: Mapping[str, str] | None = None) -> int:
+    """The screen, until the user leaves it. `app` may be `app/entry`; `words`: the filter to begin with."""
     if not usable():
         raise usage("eru tui needs a terminal", hint="eru status --once, eru top --once and eru events print instead")
     await session.core()
-    return await Tui(session, app).run()
+    shown = Tui(session, app, labels)
+    shown.state.place.words = words
+    return await shown.run()
 
 
 class Tui:
     """Brings together the screen, the feed and the state."""
 
-    def __init__(self, session: Session, app: str) -> None:
+    def __init__(self, session: Session, app: str, labels: Mapping[str, str] | None = None) -> None:
         asked = session.settings
         self.session = session
         self.cluster = Cluster()
-        self.feed = Feed(session, self.cluster, app.partition("/")[0])
+        self.feed = Feed(session, self.cluster, app.partition("/")[0], labels)
         self.state = State(self.cluster, where=asked.context or asked.eru, production=asked.production, app=app)
         self._under_way: asyncio.Task[None] | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 from eru.cli.session import Session
@@ -23,10 +23,13 @@ LIST_PART = 0.05  # of the time may be spent listing: a large cluster is listed 
 class Feed:
     """Runs until its owner closes. `news` is set when something changed."""
 
-    def __init__(self, session: Session, cluster: Cluster, app: str = "") -> None:
+    def __init__(
+        self, session: Session, cluster: Cluster, app: str = "", labels: Mapping[str, str] | None = None
+    ) -> None:
         self.session = session
         self.cluster = cluster
         self.app = app
+        self.labels = dict(labels or {})
         self.news = asyncio.Event()
         self._listed = asyncio.Event()
         self._again = asyncio.Event()
@@ -77,7 +80,7 @@ class Feed:
         cluster.begin_listing()
         batch: list[pb.Workload] = []
         first = not cluster.complete
-        asked = pb.ListWorkloadsOptions(appname=self.app)
+        asked = pb.ListWorkloadsOptions(appname=self.app, labels=self.labels)
         async with aclosing(self.session.stream(rpc.ListWorkloads, asked)) as found:
             async for workload in found:
                 batch.append(workload)
@@ -100,7 +103,7 @@ class Feed:
         self.news.set()
 
     async def _statuses(self) -> None:
-        asked = pb.WorkloadStatusStreamOptions(appname=self.app)
+        asked = pb.WorkloadStatusStreamOptions(appname=self.app, labels=self.labels)
         async with aclosing(self.session.stream(rpc.WorkloadStatusStream, asked)) as events:
             async for event in events:
                 self.cluster.changed(event)

@@ -24,11 +24,11 @@ def state_of(status: pb.WorkloadStatus) -> str:
 
 
 async def wait_healthy(session: Session, wanted: Mapping[str, str], limit_s: float, *, enough: str = "healthy") -> bool:
-    """Wait until all (id -> name) are `healthy`, or at least `running`; False after `limit_s` seconds.
+    """Wait until all (id -> name) are `healthy`, at least `running`, or `removed`; False after `limit_s` seconds.
 
     What is not there in time is told, with what was last reported.
     """
-    good = ("healthy",) if enough == "healthy" else ("healthy", "running")
+    good = {"healthy": ("healthy",), "running": ("healthy", "running"), "removed": ("gone",)}[enough]
     states = dict.fromkeys(wanted, "unreported")
     clock = session.world.clock
     started = clock.monotonic()
@@ -43,7 +43,7 @@ async def wait_healthy(session: Session, wanted: Mapping[str, str], limit_s: flo
             states.update(await reported(session, list(wanted)))
             if all(state in good for state in states.values()):
                 break
-            if clock.monotonic() - started > limit_s or "gone" in states.values():
+            if clock.monotonic() - started > limit_s or (enough != "removed" and "gone" in states.values()):
                 break
             await clock.sleep(POLL_S)
     missing = {id_: state for id_, state in states.items() if state not in good}
@@ -62,8 +62,12 @@ def _tell(session: Session, wanted: Mapping[str, str], missing: dict[str, str], 
         "gone": "it is gone",
     }
     for id_, state in missing.items():
-        session.talk.bad(f"{wanted[id_]} is not {enough} within {limit_s:g}s: {words[state]}")
+        why = f"it is {state}" if enough == "removed" else words[state]
+        session.talk.bad(f"{wanted[id_]} is not {enough} within {limit_s:g}s: {why}")
     first = wanted[next(iter(missing))]
+    if enough == "removed":
+        session.talk.next(f"eru why {first}")
+        return
     session.talk.next("eru doctor" if "unreported" in missing.values() else f"eru workload logs --tail 20 {first}")
 
 
