@@ -155,6 +155,7 @@ class Cluster:
             return
         life.faults.dead = True
         life.core.committer.close()
+        life.core.reports.close()
         if self.lives.get(life.name) is life:
             del self.lives[life.name]
         loop = asyncio.get_running_loop()

@@ -127,6 +127,7 @@ class Core:
         """Cancel what is left, unregister. The store and the engines belong to the caller."""
         await self.background.close()
         self.committer.close()
+        self.reports.close()
         await self.tasks.close()
         await self.session.stop()
 

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from eru.lib.retry import Backoff
-from eru.model.errors import Conflict, EruError, LeaseLost, NotFound, OutcomeUnknown, StoreUnavailable
+from eru.model.errors import Conflict, EruError, InvalidInput, LeaseLost, NotFound, OutcomeUnknown, StoreUnavailable
 from eru.model.names import parse_workload_name
 from eru.model.workloads import Workload, WorkloadStatus
 from eru.store.contract import Compare, KeyValue, Put, Write, present, unchanged
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 BATCH = 60  # statuses in one transaction: two compares each
+BATCH_BYTES = 900_000  # of them together, unless it is one
 FLIGHTS_MAX = 2  # transactions under way
 KNOWN_MAX = 50_000  # workloads whose place and last status are remembered; a forgotten one costs a read
 ROUNDS_MAX = 8  # tries against concurrent changes
@@ -90,12 +91,20 @@ class Reports:
         self._flights = 0
         self._scheduled = False
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._closed = False
         self.transactions = 0
 
     @property
     def waiting(self) -> int:
         """Reports that wait to be written."""
         return len(self._queue)
+
+    def close(self) -> None:
+        """Nothing is written any more; what waits fails."""
+        self._closed = True
+        while self._queue:
+            _, waiting = self._queue.popitem()
+            waiting.settle(_stopping())
 
     async def write(self, reported: Sequence[WorkloadStatus]) -> list[str]:
         """Write what is new; the ids of workloads that do not exist. Raises StoreError, Conflict.
@@ -105,6 +114,8 @@ class Reports:
         """
         if not reported:
             return []
+        if self._closed:
+            raise _stopping()
         newest = {status.id: status for status in reported}
         call = _Call(asyncio.get_running_loop().create_future(), len(newest))
         for id, status in newest.items():
@@ -129,13 +140,18 @@ class Reports:
 
     def _pump(self) -> None:
         self._scheduled = False
-        while self._flights < FLIGHTS_MAX:
-            ids = []
-            for id in self._queue:
-                if id not in self._flying:
-                    ids.append(id)
-                    if len(ids) == BATCH:
-                        break
+        while not self._closed and self._flights < FLIGHTS_MAX:
+            ids: list[str] = []
+            size = 0
+            for id, waiting in self._queue.items():
+                if id in self._flying:
+                    continue
+                size += len(waiting.status.encode())
+                if ids and size > BATCH_BYTES:
+                    break
+                ids.append(id)
+                if len(ids) == BATCH:
+                    break
             if not ids:
                 return
             batch = {id: self._queue.pop(id) for id in ids}
@@ -146,7 +162,7 @@ class Reports:
 
     def _flew(self, batch: dict[str, _Waiting], flight: asyncio.Task[None]) -> None:
         for waiting in batch.values():  # left only when the core stops, or by a bug
-            waiting.settle(StoreUnavailable("this core is stopping"))
+            waiting.settle(_stopping())
         self._flights -= 1
         if not flight.cancelled():
             self._schedule()
@@ -164,6 +180,8 @@ class Reports:
             for waiting in batch.values():
                 self._known.pop(waiting.status.id, None)
             self._fail(batch, error)
+        except ValueError as error:  # too large for the store even alone
+            self._fail(batch, InvalidInput(f"a status cannot be written: {error}"))
         finally:
             self._flying.difference_update(ids)
 
@@ -252,6 +270,10 @@ class Reports:
             if oldest in batch or oldest in self._flying:
                 break
             del self._known[oldest]
+
+
+def _stopping() -> StoreUnavailable:
+    return StoreUnavailable("this core is stopping")
 
 
 def missing_error(missing: Sequence[str]) -> NotFound:
