@@ -5,6 +5,8 @@ Light on purpose: a process loads only the room it runs.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 # The log library imports rich wherever it is installed, for tracebacks that no
@@ -16,14 +18,27 @@ def main() -> None:
     """`eru`: one command for everything."""
     from eru.cli.app import root, run
 
-    sys.exit(run(root(), "eru"))
+    _leave(run(root(), "eru"))
 
 
 def cli_main() -> None:
     """`eru-cli`: the client commands only."""
     from eru.cli.app import published_root, run
 
-    sys.exit(run(published_root(), "eru-cli"))
+    _leave(run(published_root(), "eru-cli"))
+
+
+def _leave(code: int) -> None:
+    """End the process. After a client's command at once: its connection is closed, and taking the libraries
+    down in order would cost more than most commands take.
+    """
+    client = "eru.cli.session" in sys.modules and not any(name.startswith("eru.roots") for name in sys.modules)
+    if not client:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
+    os._exit(code)
 
 
 def core_main() -> None:

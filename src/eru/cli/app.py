@@ -164,7 +164,8 @@ def published_root() -> LazyGroup:
 def run(group: click.Command, program: str, args: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code. Nothing escapes as a traceback."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines are no talk of ours
-    for stream in (sys.stdout, sys.stderr):
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # boxes on a terminal that has none are no reason to fail
     _complete(group, program)
@@ -177,6 +178,12 @@ def run(group: click.Command, program: str, args: Sequence[str] | None = None) -
         click.echo(error.format_message())
         return 2
     except BrokenPipeError:
+        _mute_stdout()
+        return 0
+    except SystemExit:
+        if (sys.stdout, sys.stderr) == streams:
+            raise
+        sys.stdout, sys.stderr = streams  # click replaces them when the reader of a pipe left
         _mute_stdout()
         return 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last edge: no traceback unasked

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from eru.cli import names
 from eru.cli.exits import Exit, usage
 from eru.cli.lazy import verb
 from eru.cli.session import Session
-from eru.cli.show import lists
 from eru.cli.show.document import as_data
 from eru.cli.show.table import render_merged
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
+
+if TYPE_CHECKING:
+    from eru.cli.show.columns import Column
 
 
 def _need_place(pod: str, node: tuple[str, ...]) -> None:
@@ -89,7 +94,7 @@ async def list_(session: Session, pod: str, node: tuple[str, ...], text: str) ->
             else:
                 found.append(answer)
     found.sort(key=lambda each: each.nodename)
-    session.show([as_data(each) for each in found], lambda: _table(found), _names(found), lambda: lists.images(found))
+    session.show([as_data(each) for each in found], lambda: _table(found), _names(found), lambda: _columns(found))
     if failed:
         return Exit.PARTLY if found else Exit.ERROR
     return Exit.OK
@@ -106,3 +111,9 @@ def _table(found: list[pb.ListImageMessage]) -> str:
             for index, tag in enumerate(image.tags or [""]):
                 rows.append(["" if index else node.nodename, "" if index else image.id, tag])
     return render_merged(["NODE", "IMAGE", "TAGS"], rows, {0, 1})
+
+
+def _columns(found: Sequence[pb.ListImageMessage]) -> list[Column]:
+    from eru.cli.show import lists  # only a terminal needs it
+
+    return lists.images(found)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from eru.cli import names
@@ -9,13 +12,16 @@ from eru.cli.exits import Exit
 from eru.cli.lazy import verb
 from eru.cli.parse import choice, pairs
 from eru.cli.session import Session
-from eru.cli.show import lists, tables
+from eru.cli.show import tables
 from eru.cli.show.document import as_data
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
 LISTING_MARGIN_S = 5.0  # how much longer than core's own limit we wait
+
+if TYPE_CHECKING:
+    from eru.cli.show.columns import Column
 
 
 async def fetch(
@@ -80,7 +86,7 @@ async def show(
         [as_data(node) for node in found],
         lambda: tables.nodes(found, info=info),
         [node.name for node in found],
-        lambda: lists.nodes(found),
+        lambda: _columns(found),
     )
     return Exit.OK
 
@@ -95,3 +101,9 @@ async def _exists(session: Session, pod: str, *, filtered: bool) -> None:
                 return
             raise
     session.talk.say(f"no node of pod {pod} matches" if filtered else f"pod {pod} has no nodes")
+
+
+def _columns(found: Sequence[pb.Node]) -> list[Column]:
+    from eru.cli.show import lists  # only a terminal needs it
+
+    return lists.nodes(found)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from eru.cli import names
 from eru.cli.lazy import verb
 from eru.cli.session import Session
-from eru.cli.show import lists, tables
+from eru.cli.show import tables
 from eru.cli.show.document import as_data
 from eru.cli.show.table import render
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
+
+if TYPE_CHECKING:
+    from eru.cli.show.columns import Column
 
 
 @verb("list", watch=True, examples="eru pod list\neru pod list --watch\neru -o json pod list")
@@ -22,7 +28,7 @@ async def list_(session: Session) -> None:
         [as_data(pod) for pod in found] or None,
         lambda: tables.pods(found),
         [pod.name for pod in found],
-        lambda: lists.pods(found),
+        lambda: _columns(found),
     )
 
 
@@ -57,3 +63,9 @@ async def networks(session: Session, name: str, driver: str) -> None:
         lambda: render(["NAME", "NETWORK"], [[[each.name], [",".join(each.subnets)]] for each in found]),
         [network.name for network in found],
     )
+
+
+def _columns(found: Sequence[pb.Pod]) -> list[Column]:
+    from eru.cli.show import lists  # only a terminal needs it
+
+    return lists.pods(found)
