@@ -106,6 +106,8 @@ class Call:
             expanded = worker.decompress(message, most + 1)
         except zlib.error as error:
             raise Ended(INTERNAL, f"a compressed message cannot be read: {error}") from error
+        if not worker.eof and len(expanded) <= most:
+            raise Ended(INTERNAL, "a compressed message cannot be read: it has no end")
         if len(expanded) > most:
             raise Ended(RESOURCE_EXHAUSTED, f"a message is larger than max ({most} bytes) when it is unpacked")
         return expanded
