@@ -137,7 +137,8 @@ class DockerHTTP:
         self.timeout_s = timeout_s
         self.path = url.path if url.scheme == "unix" else ""
         self.host, self.port = url.hostname or "127.0.0.1", url.port or 2375
-        self.ssl = _ssl_context(tls) if tls and tls.ca else None
+        wanted = url.scheme == "https" or (tls is not None and bool(tls.ca or tls.cert))
+        self.ssl = _ssl_context(tls or TlsSettings()) if wanted and not self.path else None
         self.version = ""
         self._idle: list[_Link] = []
 
@@ -306,6 +307,8 @@ def refusal(endpoint: str, path: str, status: int, raw: bytes) -> EngineMissing 
         words = str(json.loads(raw).get("message", ""))
     except (ValueError, AttributeError):
         words = raw[:200].decode("utf-8", "replace")
+    if "HTTP request to an HTTPS server" in words:
+        words = "it speaks TLS only: set docker.tls.ca, .cert and .key"
     kind = EngineMissing if status == 404 else EngineRefused
     return kind(f"engine {endpoint}: {words or f'status {status} for {path}'}")
 
@@ -345,7 +348,7 @@ def _why(error: BaseException) -> str:
 
 def _ssl_context(tls: TlsSettings) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=tls.ca)
+        context = ssl.create_default_context(cafile=tls.ca or None)
         if tls.cert:
             context.load_cert_chain(tls.cert, tls.key or None)
     except (OSError, ssl.SSLError) as error:

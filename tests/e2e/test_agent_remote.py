@@ -1,0 +1,131 @@
+"""The agent beside a Docker that is reached over TLS: all it does there, and certificates that do not fit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eru.model.nodes import NodeTLS
+from support.agent_node import AgentProcess, RecordingCore, TcpSink, Workloads, recording_core, until
+from support.docker import ExtraDocker, extra_docker, free_port, make_certificates
+
+pytestmark = pytest.mark.docker
+LINES = 60_000
+
+
+@pytest.fixture(scope="module")
+def docker(docker_endpoint: str) -> Iterator[ExtraDocker]:
+    base = Path(tempfile.mkdtemp(prefix="ar"))
+    with extra_docker(base, "bb", Path(docker_endpoint.removeprefix("unix://"))) as docker:
+        yield docker
+
+
+@pytest.fixture
+async def core() -> AsyncIterator[RecordingCore]:
+    async with recording_core() as core:
+        yield core
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[TcpSink]:
+    sink = TcpSink()
+    await sink.start()
+    yield sink
+    await sink.stop()
+
+
+def files(folder: Path, tls: NodeTLS) -> dict[str, str]:
+    """The certificates as files, under the keys of agent.yaml."""
+    paths = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
+    for name, path in paths.items():
+        path.write_text(getattr(tls, name))
+    return {name: str(path) for name, path in paths.items()}
+
+
+@pytest.fixture
+async def agent(core: RecordingCore, sink: TcpSink, docker: ExtraDocker, tmp_path: Path) -> AsyncIterator[AgentProcess]:
+    process = AgentProcess(
+        tmp_path,
+        core.port,
+        docker.tls_endpoint,
+        api={"addr": f"127.0.0.1:{free_port()}"},
+        log={"forwards": [f"tcp://127.0.0.1:{sink.port}"]},
+    )
+    process.settings["docker"] = {"endpoint": docker.tls_endpoint, "tls": files(tmp_path, docker.tls)}
+    yield process
+    await process.end(signal.SIGKILL)
+
+
+async def test_status_probes_and_every_line(
+    core: RecordingCore, agent: AgentProcess, sink: TcpSink, docker: ExtraDocker
+) -> None:
+    agent.start()
+    await until(agent.fine, "core and engine")
+    workloads = Workloads(docker.unix_endpoint)
+    script = f"seq 1 {LINES}; echo oops >&2; sleep 1000"
+    probed = {"eru.health.exec": "test -e /proc/1", "eru.health.interval": "1s"}
+    id = workloads.run("sh", "-c", script, labels=probed)
+    await until(lambda: core.last(id).healthy, "a probe inside over TLS")
+    await until(lambda: sink.texts(id)[-1:] == [str(LINES)], "the last line", 40)
+    await until(lambda: sink.texts(id, "stderr") == ["oops"], "the line of stderr")
+    assert sink.texts(id) == [str(number) for number in range(1, LINES + 1)]
+
+    # Killed, and back: what was printed meanwhile is read from the kept log, over TLS as well.
+    again = workloads.run("sh", "-c", "i=0; while [ $i -lt 2000 ]; do echo n $i; i=$((i+1)); done; sleep 2; echo end")
+    await until(lambda: sink.texts(again), "first lines")
+    await agent.end(signal.SIGKILL)
+    agent.start()
+    await until(lambda: sink.texts(again)[-1:] == ["end"], "the end after a restart", 30)
+    assert set(sink.texts(again)) == {*(f"n {number}" for number in range(2000)), "end"}
+    await until(lambda: core.last(again).id and not core.last(again).running, "its end")
+    workloads.clean()
+
+
+async def test_docker_killed_and_back(core: RecordingCore, agent: AgentProcess, docker: ExtraDocker) -> None:
+    agent.start()
+    await until(agent.fine, "core and engine")
+    await asyncio.to_thread(docker.kill)
+    await until(lambda: "engine does not answer" in agent.said(), "it is said")
+    await asyncio.to_thread(docker.start)
+    await until(agent.fine, "everything well again", 30)
+    heard = len(core.beats)
+    await until(lambda: len(core.beats) > heard, "heartbeats go on")
+
+
+async def test_certificates_that_do_not_fit(agent: AgentProcess, docker: ExtraDocker, tmp_path: Path) -> None:
+    """No heartbeat, and the reason; never a connection without the check."""
+    stranger = make_certificates().client
+    strange, own = tmp_path / "strange", files(tmp_path, docker.tls)
+    strange.mkdir()
+    theirs = files(strange, stranger)
+    wrong: dict[str, dict[str, Any]] = {
+        "certificate verify failed": {"tls": {**own, "ca": theirs["ca"]}},
+        "tls": {"tls": {**own, "cert": theirs["cert"], "key": theirs["key"]}},
+        "docker.tls": {},
+    }
+    for word, instead in wrong.items():
+        agent.settings["docker"] = {"endpoint": docker.tls_endpoint, **instead}
+        agent.log.write_text("")
+        agent.start()
+        await until(lambda: "engine does not answer" in agent.said(), f"{word} is said")
+        assert word in agent.said().lower()
+        assert "Traceback" not in agent.said()
+        assert not json.loads(await asyncio.to_thread(health, agent))["ok"]
+        await agent.end()
+
+
+def health(agent: AgentProcess) -> bytes:
+    """The answer of /healthz, whatever its status."""
+    import http.client
+
+    host, _, port = agent.settings["api"]["addr"].partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=5)
+    connection.request("GET", "/healthz")
+    return connection.getresponse().read()
