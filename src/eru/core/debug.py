@@ -19,7 +19,12 @@ def dump(core: Core, server: RpcServer | None = None) -> dict[str, Any]:
     identity = core.session.current()
     counters = core.committer.counters
     return {
-        "core": {"id": core.session.id, "ready": core.ready, "draining": core.draining},
+        "core": {
+            "id": core.session.id,
+            "ready": core.ready,
+            "draining": core.draining,
+            "time": round(core.world.clock.now(), 3),
+        },
         "session": {"margin_s": round(identity.margin_s(), 3) if identity else 0},
         "view": {
             "revision": core.fleet.revision,
