@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections.abc import Callable
 
 import msgspec
 import structlog
 
-from eru.agent.docker_http import read_head
+from eru.agent.probes import PortsCheck, ports_only, probe
 from eru.agent.runtime import Runtime
-from eru.agent.workloads import HealthPlan, Workload
+from eru.agent.workloads import Workload
 from eru.lib.tasks import TaskOwner
 from eru.lib.world import World
-from eru.model.errors import EngineError
 
+TOGETHER_S = 0.1  # probes that are due within so long are made together: waking up costs as much as a probe
+TOGETHER_FROM_S = 1.0  # shorter pauses are kept exactly
 EARLY_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # pauses after a start until the first healthy result
-REDIRECTS_MAX = 5
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class HealthKeeper:
         self._changed = changed
         self._watched: dict[str, _Watched] = {}
         self._due: list[tuple[float, int, str, _Watched]] = []
+        self._checks: set[PortsCheck] = set()
         self._order = 0
         self._wake = asyncio.Event()
         self.probes_total = 0
@@ -76,17 +78,37 @@ class HealthKeeper:
                         pass
                     continue
                 watched = heapq.heappop(self._due)[3]
-                if self._is_current(watched):
-                    await self._gate.acquire()
+                if not self._is_current(watched):
+                    continue
+                await self._gate.acquire()
+                if targets := ports_only(watched.workload):
+                    self._ask_ports(watched, targets)
+                else:
                     owner.start(watched.workload.id[:12], self._round(watched))
         finally:
+            while self._checks:
+                self._checks.pop().cancel()
             await owner.close()
 
     async def _round(self, watched: _Watched) -> None:
         try:
             healthy = await probe(self._runtime, watched.workload)
-        finally:
+        except BaseException:
             self._gate.release()
+            raise
+        self._known(watched, healthy)
+
+    def _ask_ports(self, watched: _Watched, targets: list[tuple[str, str]]) -> None:
+        def done(healthy: bool) -> None:
+            self._checks.discard(check)
+            self._known(watched, healthy)
+
+        check = PortsCheck(targets, watched.workload.health.timeout_s, done)
+        self._checks.add(check)
+        check.start()
+
+    def _known(self, watched: _Watched, healthy: bool) -> None:
+        self._gate.release()
         self.probes_total += 1
         self.failures_total += not healthy
         if not self._is_current(watched):
@@ -118,84 +140,11 @@ class HealthKeeper:
 
     def _schedule(self, watched: _Watched, pause_s: float) -> None:
         self._order += 1
-        heapq.heappush(self._due, (self._world.clock.monotonic() + pause_s, self._order, watched.workload.id, watched))
+        at = self._world.clock.monotonic() + pause_s
+        if pause_s >= TOGETHER_FROM_S:
+            at = math.ceil(at / TOGETHER_S) * TOGETHER_S
+        heapq.heappush(self._due, (at, self._order, watched.workload.id, watched))
         self._wake.set()
 
     def _is_current(self, watched: _Watched) -> bool:
         return self._watched.get(watched.workload.id) is watched
-
-
-async def probe(runtime: Runtime, workload: Workload) -> bool:
-    """Whether every declared probe of a running workload passes now."""
-    plan = workload.health
-    check = plan.check
-    addresses = workload.addresses
-    if check is not None and (check.tcp_ports or check.http_port) and not addresses:
-        return False
-    if check is not None and check.http_port:
-        for address in addresses:
-            if not await http_probe(address, check.http_port, check.http_url, check.http_code, plan.timeout_s):
-                return False
-    if check is not None:
-        for port in check.tcp_ports:
-            for address in addresses:
-                if not await tcp_probe(address, port, plan.timeout_s):
-                    return False
-    return not plan.command or await exec_probe(runtime, workload.id, plan)
-
-
-async def tcp_probe(address: str, port: str, timeout_s: float) -> bool:
-    """Whether the port accepts. A port may be written `80/tcp`."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            transport, _ = await asyncio.get_running_loop().create_connection(
-                asyncio.Protocol, address, int(port.partition("/")[0])
-            )
-            transport.abort()
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
-
-
-async def http_probe(address: str, port: str, url: str, code: int, timeout_s: float) -> bool:
-    """Whether a GET answers as expected: `code`, or 200 to 499 for 0. Redirects on the same host are followed."""
-    target = url if url.startswith("/") else "/" + url
-    try:
-        async with asyncio.timeout(timeout_s):
-            for _ in range(REDIRECTS_MAX):
-                status, location = await _get(address, int(port.partition("/")[0]), target)
-                if status not in (301, 302, 303, 307, 308) or not location.startswith("/"):
-                    break
-                target = location
-    except (OSError, ValueError, OverflowError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        return False
-    return status == code if code else 200 <= status < 500
-
-
-async def exec_probe(runtime: Runtime, id: str, plan: HealthPlan) -> bool:
-    """Whether the command inside the workload ends with 0 in time."""
-    session = None
-    try:
-        async with asyncio.timeout(plan.timeout_s):
-            session = await runtime.exec(id, plan.command)
-            async for _ in session:
-                pass
-            return await session.exit_code() == 0
-    except (EngineError, OSError, asyncio.IncompleteReadError):
-        return False
-    finally:
-        if session is not None:
-            await session.close()
-
-
-async def _get(address: str, port: int, target: str) -> tuple[int, str]:
-    reader, writer = await asyncio.open_connection(address, port)
-    try:
-        host = f"[{address}]" if ":" in address else address
-        path = target.replace(" ", "%20").replace("\r", "").replace("\n", "")
-        request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: eru-agent\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode("utf-8"))
-        head = await read_head(reader)
-        return head.status, head.headers.get("location", "")
-    finally:
-        writer.transport.abort()

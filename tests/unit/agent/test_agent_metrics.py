@@ -9,7 +9,7 @@ import pytest
 
 from eru.agent.metrics.figures import figures
 from eru.agent.metrics.keeper import MetricsKeeper, number
-from eru.agent.metrics.sources import Disk, Host, Nic, Sample, find_cgroup, read_sample
+from eru.agent.metrics.sources import Disk, Host, Moment, Nic, Sample, find_cgroup, read_sample
 from eru.agent.metrics.statsd import PACKET_MAX, Statsd
 from eru.agent.notices import Notices
 from eru.agent.workloads import HealthPlan, Workload
@@ -76,7 +76,7 @@ V2 = {
 def test_both_kinds_of_cgroup_give_the_same_sample(files: dict[str, str], tmp_path: Path) -> None:
     machine = host(tmp_path)
     write(tmp_path, files)
-    sample = read_sample(machine, find_cgroup(machine, 7, ID), 7, at=1.0)
+    sample = read_sample(Moment(machine, 1.0), find_cgroup(machine, 7, ID), 7)
     assert (sample.cpu, sample.cpu_user, sample.cpu_system, sample.cpus) == (3.0, 2.0, 1.0, 0.5)
     assert (sample.memory, sample.memory_max, sample.memory_rss, sample.memory_limit) == (8192, 9000, 4096, 64 * MIB)
     assert sample.disks == {"/dev/sda": Disk(10, 20, 1, 2)}
@@ -142,7 +142,7 @@ def test_series_come_and_go_with_the_workload(tmp_path: Path) -> None:
     )  # fmt: skip
     keeper.started(workload)
     keeper.started(workload)
-    keeper._sample(keeper._tracked[ID])
+    keeper._sample(keeper._tracked[ID], keeper._moment())
     text = "\n".join(keeper.exposition())
     assert f'mem_usage{{containerID="{ID}",hostname="a-b-c",appname="shop",entrypoint="web"' in text
     assert 'orchestrator="ERU",labels="a=2,z=\\"1\\""} 8192' in text

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from eru.agent.health import HealthKeeper, http_probe, tcp_probe
+from eru.agent.health import HealthKeeper
 from eru.agent.notices import Notices
+from eru.agent.probes import http_probe, tcp_probe
 from eru.agent.report import Reporter
 from eru.agent.watch import Watcher
 from eru.agent.workloads import HealthPlan, MineFilter, Workload, health_plan, workload_of

@@ -14,7 +14,7 @@ import structlog
 
 from eru.agent.logs.forwards import fnv1a_32
 from eru.agent.metrics.figures import Figure, figures
-from eru.agent.metrics.sources import Cgroup, Host, Sample, find_cgroup, read_sample
+from eru.agent.metrics.sources import Cgroup, Host, Moment, Sample, find_cgroup, read_sample
 from eru.agent.metrics.statsd import Statsd
 from eru.agent.notices import Notices
 from eru.agent.workloads import Workload
@@ -58,7 +58,7 @@ class MetricsKeeper:
         if (before := self._tracked.get(workload.id)) is not None:
             tracked.figures = before.figures
         self._tracked[workload.id] = tracked
-        self._sample(tracked)
+        self._sample(tracked, self._moment())
 
     def stopped(self, workload: Workload) -> None:
         """No workload, no series."""
@@ -71,9 +71,11 @@ class MetricsKeeper:
         """Until cancelled."""
         while True:
             began = self._world.clock.monotonic()
+            moment: Moment | None = None
             for index, tracked in enumerate(list(self._tracked.values())):
                 if self._tracked.get(tracked.workload.id) is tracked:
-                    self._sample(tracked)
+                    moment = moment if moment is not None and index % AT_A_TIME else self._moment()
+                    self._sample(tracked, moment)
                 if index % AT_A_TIME == AT_A_TIME - 1:
                     await self._world.clock.sleep(self._step_s / 4 * AT_A_TIME / max(len(self._tracked), AT_A_TIME))
             spent = self._world.clock.monotonic() - began
@@ -91,12 +93,15 @@ class MetricsKeeper:
             yield f"# TYPE {name} gauge"
             yield from by_name[name]
 
-    def _sample(self, tracked: _Tracked) -> None:
+    def _moment(self) -> Moment:
+        return Moment(self._host, self._world.clock.monotonic())
+
+    def _sample(self, tracked: _Tracked, moment: Moment) -> None:
         workload = tracked.workload
         try:
             if tracked.cgroup is None:
                 tracked.cgroup = find_cgroup(self._host, workload.pid, workload.id)
-            now = read_sample(self._host, tracked.cgroup, workload.pid, self._world.clock.monotonic())
+            now = read_sample(moment, tracked.cgroup, workload.pid)
         except (OSError, ValueError, IndexError) as error:
             self.failures_total += 1
             tracked.failures += 1

@@ -9,6 +9,9 @@ from typing import Any
 import msgspec
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+READ_SIZE = 64 << 10  # bytes asked for at once; most of these files are far smaller
+PART_MIN = 3072  # bytes: the kernel answers at least that much at once if there is more
+_IO_STAT = frozenset(("rbytes", "wbytes", "rios", "wios"))
 _NO_LIMIT = 1 << 60  # v1 writes a huge number for "no limit"
 
 
@@ -107,11 +110,31 @@ def find_cgroup(host: Host, pid: int, id: str) -> Cgroup:
     return Cgroup(v2=_existing(root, "", paths.get("", "/"), id))
 
 
-def read_sample(host: Host, cgroup: Cgroup, pid: int, at: float) -> Sample:
+class Moment:
+    """What workloads that are read at the same moment share: the host's times, and network namespaces."""
+
+    def __init__(self, host: Host, at: float) -> None:
+        self.host = host
+        self.at = at
+        self.user, self.system = _host_cpu(host)
+        self._nics: dict[int, dict[str, Nic]] = {}
+
+    def nics(self, pid: int) -> dict[str, Nic]:
+        """Interfaces of a process's network namespace; many workloads may share the host's."""
+        try:
+            namespace = os.stat(f"{self.host.proc}/{pid}/ns/net").st_ino
+        except OSError:
+            return read_nics(self.host, pid)
+        if namespace not in self._nics:
+            self._nics[namespace] = read_nics(self.host, pid)
+        return self._nics[namespace]
+
+
+def read_sample(moment: Moment, cgroup: Cgroup, pid: int) -> Sample:
     """All counters now. Raises OSError or ValueError when the workload is gone or the kernel answers oddly."""
-    user, system = _host_cpu(host)
+    host = moment.host
     figures = _v2_figures(host, cgroup.v2) if cgroup.v2 else _v1_figures(host, cgroup)
-    return Sample(at=at, host_user=user, host_system=system, nics=read_nics(host, pid), **figures)
+    return Sample(at=moment.at, host_user=moment.user, host_system=moment.system, nics=moment.nics(pid), **figures)
 
 
 def read_nics(host: Host, pid: int) -> dict[str, Nic]:
@@ -180,7 +203,7 @@ def _v2_disks(host: Host, text: str) -> dict[str, Disk]:
     disks = {}
     for line in text.splitlines():
         number, *pairs = line.split()
-        figures = {key: int(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+        figures = {key: int(value) for key, _, value in (pair.partition("=") for pair in pairs) if key in _IO_STAT}
         disks[host.device(number)] = Disk(
             figures.get("rbytes", 0), figures.get("wbytes", 0), figures.get("rios", 0), figures.get("wios", 0)
         )
@@ -209,8 +232,16 @@ def _pairs(text: str) -> dict[str, int]:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="ascii", errors="replace") as file:
-        return file.read()
+    """Hundreds of these files are read per step: without the layers of a file object."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, READ_SIZE)
+        if len(data) > PART_MIN:  # such a file may give its end only when asked again
+            while part := os.read(fd, READ_SIZE):
+                data += part
+    finally:
+        os.close(fd)
+    return data.decode("ascii", "replace")
 
 
 def _read_or(path: str, default: str) -> str:
