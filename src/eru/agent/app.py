@@ -96,7 +96,8 @@ class Agent:
             self._before_start,
         )
         self.host = Host(proc=settings.proc_root)
-        self.statsd = [Statsd(target) for target in settings.metrics.transfers]
+        self._owner = TaskOwner("agent")
+        self.statsd = [Statsd(target, world, self._owner, self.notices) for target in settings.metrics.transfers]
         self.metrics = MetricsKeeper(
             world, self.host, self.notices, settings.hostname, settings.metrics.step, self.statsd
         )
@@ -122,7 +123,6 @@ class Agent:
         )
         self.api_port = 0
         self._server: HttpServer | None = None
-        self._owner = TaskOwner("agent")
 
     async def start(self) -> None:
         """Everything runs when this returns; core or engine may still be away."""
@@ -256,6 +256,8 @@ class Agent:
             "health_probe_failures": self.health.failures_total,
             "event_gaps": self.watcher.gaps_total,
             "metrics_failures": self.metrics.failures_total,
+            "statsd_packets": sum(target.sent_total for target in self.statsd),
+            "statsd_failures": sum(target.failed_total for target in self.statsd),
         }
         for name, value in counters.items():
             yield f"# TYPE eru_agent_{name}_total counter"
