@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+
 import pytest
 
 from support.user_cluster import Cluster, until
@@ -38,4 +41,26 @@ def test_a_core_killed_during_a_removal_finishes_it(cluster: Cluster) -> None:
     cluster.kill_core()
     removing.wait(90)
     assert cluster.up().returncode == 0
+    until(cluster.agree, "Docker, store and usage to agree after the crash")
+
+
+def test_a_restart_whose_core_is_killed_is_finished(cluster: Cluster) -> None:
+    """`sleep` as the first process ignores SIGTERM, so that Docker's stop takes its ten seconds."""
+    cluster.eru(*cluster.deploy_words("again", 1))
+    [id] = cluster.recorded()
+
+    def docker(*what: str) -> str:
+        command = ["docker", "-H", cluster.engine, *what]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    begun = docker("inspect", "-f", "{{.State.StartedAt}}", id)
+    since = int(time.time())
+    restarting = cluster.start("workload", "restart", id)
+    events = ("events", "--since", str(since), "--filter", f"container={id}", "--until")
+    until(lambda: "container kill" in docker(*events, str(int(time.time()) + 1)), "the stop to begin")
+    cluster.kill_core()
+    restarting.wait(90)
+    assert cluster.up().returncode == 0
+    until(lambda: docker("inspect", "-f", "{{.State.StartedAt}}", id) != begun, "the start after the stop")
+    assert docker("inspect", "-f", "{{.State.Running}}", id) == "true"
     until(cluster.agree, "Docker, store and usage to agree after the crash")

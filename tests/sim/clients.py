@@ -189,7 +189,6 @@ class Clients:
 
     async def _control(self, life: Life) -> None:
         ids = (await self.ids())[:2]
-        self.cluster.maybe_stopped.update(ids)  # a restart that is cut off in the middle is not taken up by others
         async with aclosing(control(life.core, ids, ControlVerb.RESTART, force=False)) as results:
             async for result in results:
                 self.answers += 1

@@ -56,7 +56,7 @@ class Cluster:
     story: list[str] = field(default_factory=list)
     lives: dict[str, Life] = field(default_factory=dict)
     dissociated: set[str] = field(default_factory=set)
-    maybe_stopped: set[str] = field(default_factory=set)
+    unwilling: set[str] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
     ever: set[str] = field(default_factory=set)
     told_made: set[str] = field(default_factory=set)
@@ -132,7 +132,7 @@ class Cluster:
         def crash() -> None:
             self.crash(life)
 
-        faults = CoreFaults(name, random.Random(self.chance.random()), self.chances, crash, self.tell)
+        faults = CoreFaults(name, random.Random(self.chance.random()), self.chances, crash, self.tell, self.unwilling)
         store = FaultyStore(self.store, faults.store, self.world)
 
         async def open_fake(opening: Opening) -> Engine:

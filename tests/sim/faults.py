@@ -49,9 +49,16 @@ class CoreFaults:
     """The faults of one life of one core. `dead`: no effect of it happens any more."""
 
     def __init__(
-        self, name: str, chance: random.Random, chances: Chances, crash: Callable[[], None], tell: Any
+        self,
+        name: str,
+        chance: random.Random,
+        chances: Chances,
+        crash: Callable[[], None],
+        tell: Any,
+        unwilling: set[str],
     ) -> None:
         self.name = name
+        self._unwilling = unwilling  # workloads that an engine refused to start: whoever asked was told
         self.dead = False
         self._cut_off_until = 0.0
         self._chance = chance
@@ -129,6 +136,8 @@ class CoreFaults:
         for part, fault in rules:
             if roll < part:
                 self._tell(f"{self.name} engine {verb} of {subject}: {fault.value}")
+                if fault is EngineFault.REFUSE and verb == "start":
+                    self._unwilling.add(subject)
                 return Verdict(fault, delay_s)
             roll -= part
         return Verdict(EngineFault.NONE, delay_s)

@@ -43,7 +43,7 @@ def _containers(cluster: Cluster, workloads: list[Workload]) -> list[str]:
     for id, workload in sorted(recorded.items()):
         if id not in there:
             found.append(f"record {workload.name} ({id[:8]}) on {workload.nodename} has no container")
-        elif not there[id][1].running and id not in cluster.maybe_stopped:
+        elif not there[id][1].running and id not in cluster.unwilling:
             found.append(f"workload {workload.name} on {workload.nodename} does not run")
         elif (limits := _limits(there[id][1].resources())) != (wanted := _limits(workload.engine_params)):
             found.append(f"workload {workload.name} has limits {limits}, recorded {wanted}")

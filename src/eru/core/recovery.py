@@ -9,6 +9,7 @@ lambda    let it run to its end, for a while, then remove it
 remove    remove the engine object, then the record (or only the intent, where the engine refuses)
 replace   remove the new one, which was never recorded; the old one runs again
 realloc   give the engine what the record says; where it refuses, go back to the old grant
+restart   stop it if it runs (that stop may still be under way), start it
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from eru.core.hooks import run_hooks
 from eru.core.ledger import Held, Operation, StoredWorkload
 from eru.engine.contract import Engine, Inspection
 from eru.model.errors import (
@@ -30,7 +32,7 @@ from eru.model.errors import (
     NotSupported,
 )
 from eru.model.intents import Verb
-from eru.model.workloads import Workload
+from eru.model.workloads import Hook, Workload
 
 if TYPE_CHECKING:
     from eru.core.app import Core
@@ -150,6 +152,8 @@ class Recovery:
                 await self._undo_replace(op, engine, held)
             case Verb.REALLOC:
                 await self._finish_realloc(op, engine, held)
+            case Verb.RESTART:
+                await self._finish_restart(op, engine, held)
             case Verb.DISSOCIATE:
                 await core.ledger.drop(op, held)
         self.swept += 1
@@ -211,6 +215,20 @@ class Recovery:
             await self._core.ledger.drop(op, held)
         else:
             await settle_realloc(self._core, op, engine, held, stored)
+
+    async def _finish_restart(self, op: Operation, engine: Engine, held: Held) -> None:
+        """Once more, and from the beginning where it runs: the engine may still be busy with the first stop."""
+        core = self._core
+        stored = await self._record(held.intent.id)
+        found = await self._inspect(engine, held.intent.id) if stored is not None else None
+        if stored is not None and found is not None:
+            try:
+                await restart_again(core, engine, stored.workload, running=found.running)
+            except EngineMissing:
+                pass
+            except (EngineRefused, NotSupported) as error:
+                _log.warning("restart cannot be finished", workload=stored.id, error=str(error))
+        await core.ledger.drop(op, held)
 
     async def _lambda_runs(self, engine: Engine, held: Held) -> bool:
         intent = held.intent
@@ -279,6 +297,18 @@ async def settle_realloc(core: Core, op: Operation, engine: Engine, held: Held, 
     await core.ledger.drop(op, held)
     core.remapper.changed(stored.workload.nodename)
     return forward
+
+
+async def restart_again(core: Core, engine: Engine, workload: Workload, *, running: bool) -> None:
+    """Stop (if it runs) and start, with hooks whose failures do not count. Raises EngineError."""
+    hook, settings = workload.hook or Hook(), core.settings
+    if running:
+        await run_hooks(engine, workload, hook.before_stop, settings, force=False)
+        async with asyncio.timeout(settings.engine_slow_call_s):
+            await engine.stop(workload.id)
+    async with asyncio.timeout(settings.engine_call_s):
+        await engine.start(workload.id)
+    await run_hooks(engine, workload, hook.after_start, settings, force=False)
 
 
 async def update_engine(core: Core, engine: Engine, workload: Workload) -> None:

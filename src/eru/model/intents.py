@@ -17,6 +17,7 @@ class Verb(str, enum.Enum):
     DISSOCIATE = "dissociate"
     REALLOC = "realloc"
     LAMBDA = "lambda"
+    RESTART = "restart"
 
 
 class Intent(Stored):

@@ -1,5 +1,10 @@
 """Start, stop, restart, suspend, resume: the engine's verbs with the workload's hooks around them.
 
+Each but restart is one call of the engine: whatever cuts it off, the workload
+is as before or as asked, and asking again is safe. A restart that is cut off
+after its stop would leave the workload down, so there is an intent while it
+runs, and recovery does it once more.
+
 One thing at a time is done with a workload: a verb waits for what is under way
 on it, here or on another core, and gives up with a clear error.
 """
@@ -20,9 +25,19 @@ from eru.core.app import Core
 from eru.core.calls import to_the_end
 from eru.core.events import Kind, said
 from eru.core.hooks import run_hooks
+from eru.core.ops.remove import hold, release_hold
 from eru.core.results import stream
 from eru.engine.contract import Capability, Engine
-from eru.model.errors import Conflict, EruError, InvalidInput, NotSupported
+from eru.lib.tasks import shielded
+from eru.model.errors import (
+    Conflict,
+    EngineOutcomeUnknown,
+    EngineUnreachable,
+    EruError,
+    InvalidInput,
+    NotSupported,
+)
+from eru.model.intents import Verb
 from eru.model.workloads import Hook, Workload
 
 _log = structlog.get_logger(__name__)
@@ -84,11 +99,42 @@ async def _one(core: Core, id: str, verb: ControlVerb, force: bool) -> Controlle
         engine = await core.engine_for(workload.nodename)
         steps = Steps(core, engine, workload, force)
         try:
-            await steps.run(verb)
+            if verb is ControlVerb.RESTART and not _is_lambda(core, workload):
+                await _restart(core, steps, id, force)
+            else:
+                await steps.run(verb)
         except EruError as error:
             steps.failed(verb, error)
             return Controlled(id=id, error=error, hook=steps.output)
         return Controlled(id=id, hook=steps.output)
+
+
+async def _restart(core: Core, steps: Steps, id: str, force: bool) -> None:
+    """Stop and start, with an intent that remembers it. Recovery does what cannot be finished here."""
+    async with core.operation("restart") as op:
+        held, _ = await hold(core, op, id, Verb.RESTART, force=force)
+        try:
+            op.identity.check()
+            await steps.run(ControlVerb.RESTART)
+        except (EngineUnreachable, EngineOutcomeUnknown):
+            if steps.stopping:
+                op.left_behind = True
+            else:
+                await shielded(release_hold(core, op, held))
+            raise
+        except EruError:
+            await shielded(release_hold(core, op, held))
+            raise
+        except BaseException:
+            op.left_behind = True
+            raise
+        await shielded(release_hold(core, op, held))
+
+
+def _is_lambda(core: Core, workload: Workload) -> bool:
+    """A lambda has an intent for as long as it lives, which removes it in the end."""
+    intent = core.fleet.intent_of(workload.nodename, workload.name)
+    return intent is not None and intent.verb is Verb.LAMBDA and not intent.counted
 
 
 class Steps:
@@ -100,6 +146,7 @@ class Steps:
         self._workload = workload
         self._force = force
         self.output = b""
+        self.stopping = False  # a stop was asked for
 
     async def run(self, verb: ControlVerb) -> None:
         """Raises EruError for the step that failed."""
@@ -133,6 +180,7 @@ class Steps:
 
     async def _stop(self) -> None:
         await self._hooks(self._hook.before_stop)
+        self.stopping = True
         grace_s = 0.0 if self._force else None
         self._tell("stopping")
         await self._call(self._engine.stop(self._workload.id, grace_s), "stop")

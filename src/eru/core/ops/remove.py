@@ -123,7 +123,7 @@ async def hold(core: Core, op: Operation, id: str, verb: Verb, **note: object) -
         stored = (await core.workloads([id]))[0]
         workload = stored.workload
         try:
-            if verb is Verb.REMOVE and (running := _lambda_of(core, stored)) is not None:
+            if verb is Verb.REMOVE and (running := lambda_of(core, stored)) is not None:
                 if not note.get("force"):
                     raise Refused(f"workload {id} is a lambda that removes itself; remove it now with force")
                 return await core.ledger.amend(op, running, verb=verb, **note), stored
@@ -138,7 +138,7 @@ async def hold(core: Core, op: Operation, id: str, verb: Verb, **note: object) -
         await clock.sleep(core.world.jitter(0.02, 0.5))
 
 
-def _lambda_of(core: Core, stored: StoredWorkload) -> Held | None:
+def lambda_of(core: Core, stored: StoredWorkload) -> Held | None:
     """The intent of a lambda that runs: whoever removes the workload takes it over."""
     workload = stored.workload
     found = core.fleet.view.intents.get(core.keys.intent(workload.nodename, workload.name))
