@@ -3,7 +3,13 @@
 `*.txt` beside this file. `$ ` starts a command line, the lines below are its
 output (`! ` in front: standard error), `[exit N]` when N is not 0. A file
 begins with `@ NAME` blocks: files that the commands may name. Ids and times
-differ from run to run and are replaced; ids keep their width.
+differ from run to run and are replaced; ids keep their width. `@ NAME escaped`
+takes Python's escapes, for files that are not text; `< NAME` at the end of a
+command is its standard input.
+
+`mistakes/` is what people get wrong: every command there fails, and is answered
+with what, why and a hint. Its scripts may name addresses where something is
+wrong: see `wrong_cores`.
 
 `ERU_SCRIPTS_UPDATE=1 pytest tests/script` writes what came back into the files,
 for the reader of the diff to judge.
@@ -15,17 +21,23 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from eru.cli.app import published_root, root, run
 from support.script_core import running_core
+from support.wrong_cores import wrong_cores
 
 Call = Callable[[list[str]], tuple[int, str, str]]
 
-SCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
+FOLDER = Path(__file__).parent
+SCRIPTS = sorted([*FOLDER.glob("*.txt"), *FOLDER.glob("mistakes/*.txt")])
+MISTAKES_MIN = 100
+_PLACES = re.compile(r"\b(CORE|DEAD|WEB|AUTH|MTLS|TLS|EXPIRED)\b(?!-)")
 _ID = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{52})?\b")
 _TIMES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"\b\d+\.\d+s\b"), "N.Ns"),
@@ -108,27 +120,84 @@ def test_script(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     for name in ("ERU_OUTPUT_FORMAT", "ERU_USERNAME", "ERU_PASSWORD", "ERU_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
 
+    places: dict[str, str] = {}
+
     def call(words: list[str]) -> tuple[int, str, str]:
         capsys.readouterr()
-        program, *rest = words
-        code = run({"eru": root, "eru-cli": published_root}[program](), program, rest)
+        program, *rest = [_PLACES.sub(lambda found: places.get(found[0], found[0]), word) for word in words]
+        with _input(rest):
+            code = run({"eru": root, "eru-cli": published_root}[program](), program, rest)
         return code, *capsys.readouterr()
 
     monkeypatch.setenv("ERU_CONFIG", "config.yaml")
-    with running_core() as address:
+    with (
+        running_core() as address,
+        wrong_cores(tmp_path) if script.parent != FOLDER else nullcontext(dict[str, str]()) as wrong,
+    ):
+        places |= {"CORE": address, **wrong}
         monkeypatch.setenv("ERU", address)
-        came = play(text, call).replace(address, "CORE")
+        came = play(text, call)
+        for place, real in places.items():
+            came = came.replace(real, place)
     if os.environ.get("ERU_SCRIPTS_UPDATE"):
         script.write_text(came)
     assert came == text
 
 
+@contextmanager
+def _input(words: list[str]) -> Iterator[None]:
+    """Take `< NAME` off the end of a command, as its standard input; otherwise there is none."""
+    name = os.devnull
+    if words[-2:-1] == ["<"]:
+        name = words.pop()
+        words.pop()
+    before = sys.stdin
+    with open(name) as sys.stdin:
+        try:
+            yield
+        finally:
+            sys.stdin = before
+
+
 def _files(text: str, folder: Path) -> None:
     """Write the `@ NAME` blocks; they end at an empty line."""
-    for match in re.finditer(r"^@ (\S+)\n((?:.+\n)*)", text, re.MULTILINE):
-        (folder / match[1]).write_text(match[2])
+    for match in re.finditer(r"^@ (\S+)( escaped)?\n((?:.+\n)*)", text, re.MULTILINE):
+        (folder / match[1]).parent.mkdir(exist_ok=True)
+        data = match[3].encode()
+        (folder / match[1]).write_bytes(data.decode("unicode_escape").encode("latin-1") if match[2] else data)
 
 
 def test_there_are_scripts():
     assert len(SCRIPTS) >= 5
     assert all(len(commands(script.read_text())) >= 3 for script in SCRIPTS)
+
+
+def _answers(text: str) -> dict[str, list[str]]:
+    """Command -> the lines that came back."""
+    found: dict[str, list[str]] = {}
+    lines = found[""] = list[str]()
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            lines = found.setdefault(line[2:], [])
+        elif line and not line.startswith(("# ", "@ ")):
+            lines.append(line)
+    del found[""]
+    return found
+
+
+@pytest.mark.parametrize("script", sorted(FOLDER.glob("mistakes/*.txt")), ids=lambda script: script.stem)
+def test_each_mistake_is_answered(script: Path):
+    for command, lines in _answers(script.read_text()).items():
+        if " -q" in command and not any(line.startswith("[exit") for line in lines):
+            continue  # prepares what follows
+        assert re.fullmatch(r"\[exit [1-9]\d*\]", lines[-1]), f"{command}: it is no mistake"
+        told = "\n".join(lines)
+        assert re.search(r"^! (error: |✗ )", told, re.MULTILINE), f"{command}: it is not said what is wrong"
+        assert re.search(r"^! (  hint: |next: )", told, re.MULTILINE), f"{command}: no next step"
+        assert "Traceback" not in told, command
+        assert "internal error" not in told, command
+
+
+def test_the_likely_mistakes_are_there():
+    every = [command for script in FOLDER.glob("mistakes/*.txt") for command in commands(script.read_text())]
+    assert len(set(every)) >= MISTAKES_MIN

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from string import ascii_lowercase
+from typing import Any
 
 import structlog
 
@@ -42,8 +43,8 @@ class CountingWorld(World):
 
 
 @contextmanager
-def running_core() -> Iterator[str]:
-    """The address of a core that has nothing yet."""
+def running_core(**port: Any) -> Iterator[str]:
+    """The address of a core that has nothing yet; `port`: further `ServerSettings`."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))  # its log is not in the script
     started: list[str] = []
@@ -57,7 +58,7 @@ def running_core() -> Iterator[str]:
         engines = EnginePool(world, engine_factories(fakes=FakeCluster()))
         core = Core(world, store, Keys(), engines, builtin_kinds(), CoreSettings(identifier="c" * 64, version="9.9.9"))
         await core.start()
-        server = await serve(core, ServerSettings(bind="127.0.0.1:0", drain_s=0.2))
+        server = await serve(core, ServerSettings(bind="127.0.0.1:0", drain_s=0.2, **port))
         stop.append((asyncio.get_running_loop(), ended))
         started.append(f"127.0.0.1:{server.port}")
         ready.set()

@@ -84,4 +84,5 @@ async def _each(session: Session, ids: Sequence[str], work: Callable[[str], Awai
             session.talk.bad(f"{resolve.short(id_)}: {error}")
     if not problems:
         return Exit.OK
+    session.talk.next(f"eru workload get {resolve.short(ids[0])}")
     return Exit.PARTLY if len(problems) < len(ids) else problems[0].code

@@ -77,7 +77,7 @@ async def show(
     async with names.naming(session, "pod", pod):
         found = await fetch(session, pod, state=state, labels=pairs("--label", label), timeout=timeout, info=info)
     if not found and pod:
-        await _exists(session, pod, filtered=bool(label) or state != "all")
+        await exists(session, pod, filtered=bool(label) or state != "all")
     if stream and session.tables:
         for node in found:
             session.write(tables.nodes([node], info=info))
@@ -91,7 +91,7 @@ async def show(
     return Exit.OK
 
 
-async def _exists(session: Session, pod: str, *, filtered: bool) -> None:
+async def exists(session: Session, pod: str, *, filtered: bool) -> None:
     """Tell an empty pod from one that is not there."""
     async with names.naming(session, "pod", pod):
         try:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import click
 
 from eru.cli import names
-from eru.cli.exits import Exit, Problem
+from eru.cli.exits import Exit, Problem, not_found
 from eru.cli.lazy import verb
+from eru.cli.pod.nodes import exists
 from eru.cli.session import Session
 from eru.cli.show import tables
 from eru.cli.show.document import as_data
 from eru.cli.show.resources import ShareFilter, opened, shares
 from eru.cli.show.table import render
 from eru.cli.spec import bags
+from eru.cli.suggest import did_you_mean
+from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
@@ -34,6 +37,8 @@ async def resource(session: Session, name: str, text: str, stream: bool) -> int:
                 found.append(node)
                 if stream and session.tables:
                     session.write(tables.node_resources([node]))
+    if not (found or broken):
+        await exists(session, name, filtered=text != "all")
     found.sort(key=lambda node: node.name)
     if not (stream and session.tables):
         session.show_each(
@@ -75,8 +80,12 @@ async def capacity(
         deploy_strategy=pb.DeployOptions.DUMMY,
         resources=bags.encoded(bag),
     )
-    async with names.naming(session, "pod", name):
+    try:
         answer = await session.unary(rpc.CalculateCapacity, asked)
+    except RemoteError:
+        if name not in (pods := await names.known(session, "pod")) and pods:
+            raise not_found(f"there is no pod {name!r}", hint=did_you_mean(name, pods)) from None
+        raise
     rows = sorted(answer.node_capacities.items(), key=lambda each: (-each[1], each[0]))
     if session.tables:
         session.write(f"Total: {answer.total}\n")

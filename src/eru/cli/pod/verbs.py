@@ -56,7 +56,8 @@ async def remove(session: Session, name: str) -> None:
 @click.option("--driver", default="", help="Only networks of this driver.")
 async def networks(session: Session, name: str, driver: str) -> None:
     """The networks that workloads of a pod can join."""
-    answer = await session.unary(rpc.ListNetworks, pb.ListNetworkOptions(podname=name, driver=driver))
+    async with names.naming(session, "pod", name):
+        answer = await session.unary(rpc.ListNetworks, pb.ListNetworkOptions(podname=name, driver=driver))
     found = sorted(answer.networks, key=lambda network: network.name)
     session.show(
         [as_data(network) for network in found] or None,

@@ -6,6 +6,8 @@ program unknown keys are told and do no harm).
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,6 +180,8 @@ def _local(place: str) -> bytes:
         import sys
 
         return sys.stdin.buffer.read(SPEC_BYTES_MAX + 1)
+    if (scheme := re.match(r"([a-z][a-z0-9+]*)://", place)) is not None:
+        raise usage(f"spec {place}: {scheme[1]} is not understood", hint="give a file, an http(s) address, or -")
     try:
         return Path(place).read_bytes()
     except FileNotFoundError:
@@ -200,5 +204,9 @@ async def _fetch(place: str) -> bytes:
             return await answer.content.read(SPEC_BYTES_MAX + 1)
     except TimeoutError:
         raise Problem(f"spec {place}: no answer within {FETCH_TIMEOUT_S:g} s") from None
+    except aiohttp.ClientConnectorError as error:
+        number = error.os_error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.os_error.strerror or "unknown"
+        raise Problem(f"spec {place}: its server cannot be reached: {reason.lower()}") from None
     except aiohttp.ClientError as error:
         raise Problem(f"spec {place}: {error}") from None

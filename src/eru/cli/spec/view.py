@@ -45,7 +45,7 @@ class View:
         found = kinds.get(type(self.node), "nothing")
         if isinstance(self.node, yaml.ScalarNode):
             found = repr(self.node.value[:40])
-        return usage(f"{self.where}: {self.path} must be {expected}, but is {found}")
+        return usage(f"{self.where}: {self.path or 'the spec'} must be {expected}, but is {found}")
 
     def mapping(self) -> dict[str, View]:
         """Children by key; {} when absent. Merge keys (`<<`) are followed."""
@@ -65,7 +65,8 @@ class View:
                         merged.setdefault(name, view)
                 continue
             if key.value in own:
-                raise usage(f"{self.source}:{key.start_mark.line + 1}: {self.path} has the key {key.value!r} twice")
+                where = f"{self.source}:{key.start_mark.line + 1}: {self.path or 'the spec'}"
+                raise usage(f"{where} has the key {key.value!r} twice")
             own[key.value] = View(value, f"{self.path}.{key.value}".lstrip("."), self.source, key.start_mark.line)
         return {**merged, **own}
 

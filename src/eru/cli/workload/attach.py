@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 
-from eru.cli.exits import Exit
+from eru.cli.exits import Exit, Problem, code_of
 from eru.cli.resolve import short
 from eru.cli.session import Session
 from eru.wire import core_pb2 as pb
@@ -15,14 +15,22 @@ _EXIT = re.compile(rb"\[exitcode\] (-?\d+)\s*")
 
 
 async def follow(
-    session: Session, answers: AsyncIterator[pb.AttachWorkloadMessage], *, workloads: int, prefix: bool = False
+    session: Session,
+    answers: AsyncIterator[pb.AttachWorkloadMessage],
+    *,
+    workloads: int,
+    prefix: bool = False,
+    lines: bool = False,
 ) -> int:
     """Print until `workloads` commands have ended; the first exit code that is not 0, or an error's.
 
-    A stream that ends without an exit code is an error: the command's fate is unknown.
+    A stream that ends without an exit code is an error: the command's fate is unknown. `lines`: output comes
+    in whole lines, so that a failure that core tells as output can be told from it; it is raised as a Problem.
     """
     ended = 0
     errors = 0
+    printed = False
+    held: pb.AttachWorkloadMessage | None = None  # the only message so far, if it may be why nothing ran
     async for answer in answers:
         if answer.std_stream_type == pb.ERUERROR:
             errors += 1
@@ -36,14 +44,25 @@ async def follow(
                 session.talk.bad("an instance could not be made")
             continue
         code = _EXIT.fullmatch(answer.data)
+        if held is not None:
+            _print(held, prefix)
+            held = None
         if code is None:
-            _print(answer, prefix)
+            # core tells failures as output, without a line's end and without an exit code after it
+            if lines and not printed and not answer.data.endswith(b"\n"):
+                held = answer
+            else:
+                _print(answer, prefix)
+            printed = True
             continue
         if int(code[1]):
             return int(code[1]) & 0xFF
         ended += 1
         if ended >= workloads:
             break
+    if held is not None:
+        text = held.data.decode("utf-8", "replace")
+        raise Problem(text, code=code_of("", text))
     if errors:
         return Exit.PARTLY if ended else Exit.ERROR
     if not ended:

@@ -221,7 +221,8 @@ async def no_room(session: Session, request: pb.DeployOptions, problem: Problem)
     nodes = await names.known(session, "node") if request.node_filter.includes else []
     for node in request.node_filter.includes:
         if nodes and node not in nodes:
-            return Problem(f"there is no node {node!r}", hint=did_you_mean(node, nodes), code=Exit.NOT_FOUND)
+            hint = did_you_mean(node, nodes) or f"the nodes are {', '.join(nodes[:8])}"
+            return Problem(f"there is no node {node!r}", hint=hint, code=Exit.NOT_FOUND)
     if "since revision" in problem.what:
         problem.hint = "look at a new plan with --dry-run, then give its revision"
     elif not problem.hint:

@@ -126,7 +126,7 @@ def check(values: dict[str, Any]) -> None:
     except InvalidInput as error:
         raise usage(f"--entry: {error}") from None
     if not 1 <= values["count"] <= COUNT_MAX:
-        raise usage(f"--count {values['count']} is not possible", hint="give 1 or more")
+        raise usage(f"--count {values['count']} is not possible", hint=f"give a number from 1 to {COUNT_MAX}")
     if values.get("nodes_limit", 0) < 0:
         raise usage(f"--nodes-limit {values['nodes_limit']} is below zero")
 

@@ -61,7 +61,10 @@ async def exec_(
 
     with terminal.raw() if interactive else nullcontext():
         return await attach.follow(
-            session, session.both(rpc.ExecuteWorkload, requests(), tty=tty or terminal.is_terminal()), workloads=1
+            session,
+            session.both(rpc.ExecuteWorkload, requests(), tty=tty or terminal.is_terminal()),
+            workloads=1,
+            lines=not interactive,
         )
 
 

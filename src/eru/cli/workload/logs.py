@@ -24,6 +24,8 @@ from eru.wire import v1_pb2 as v1
 UNIMPLEMENTED = 12
 RECONNECT_S = 60.0  # how long a core that went away is waited for
 STREAMS_MAX = 90  # streams at the same time on a core without a merged one; a connection carries 100
+# Unix seconds, the beginning of an RFC 3339 time, or durations back from now; core reads them
+_TIME = re.compile(r"\d+(\.\d+)?|\d{4}-\d\d.*|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h|d))+")
 _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")  # red is for errors
 
 
@@ -59,6 +61,11 @@ async def logs(
     Output and errors go where they came from.
     """
     pattern = _pattern(grep)
+    if tail != "all" and not tail.isdecimal():
+        raise usage(f"--tail {tail!r} is neither all nor a number of lines", hint="for example --tail 100")
+    for option, text in (("--since", since), ("--until", until)):
+        if text and not _TIME.fullmatch(text):
+            raise usage(f"{option} {text!r} is not a time", hint="for example 10m (ago), or 2026-01-31T12:00:00Z")
     found = await resolve.group(session, what)
     asked = v1.LogsRequest(tail=tail, since=since, until=until, follow=follow)
     app, _, entry = what[0].partition("/")

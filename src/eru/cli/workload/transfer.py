@@ -36,9 +36,11 @@ async def copy(session: Session, ids: tuple[str, ...], folder: str, **values: An
 
     IDS are ID:PATH[,PATH]..., or :PATH[,PATH]... for all that the selectors pick.
     """
+    if not ids:
+        raise usage("nothing says what to copy", hint="eru workload copy 3f2a:/etc/hosts, or --app shop :/etc/hosts")
     everyone: list[str] | None = None
     targets: dict[str, pb.CopyPaths] = {}
-    for source in ids or ("",):
+    for source in ids:
         word, colon, paths = source.partition(":")
         wanted = [path for path in paths.split(",") if path]
         if not (colon and wanted) or (not word and not any(values.values())):
@@ -87,6 +89,9 @@ async def _fetch(session: Session, asked: pb.CopyOptions, place: Path) -> int:
     finally:
         for _, out in open_files.values():
             out.close()
+    lacking = next((key for key in failed if key[1]), None)
+    if lacking:
+        session.talk.next(f"eru exec {resolve.short(lacking[0])} ls {Path(lacking[1]).parent}")
     for path, _ in open_files.values():
         session.write(f"{path}\n")
     if not failed:
