@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from eru import __version__
-from eru.cli.lazy import LazyGroup, UnknownWord
+from eru.cli.lazy import LazyGroup, Rare, UnknownWord
 from eru.cli.settings import DEFAULT_ADDRESS, Settings, format_name, sources_of
 
 _CORE = {
@@ -45,7 +45,9 @@ _OURS = {
     "init": ("eru.cli.apps.init:init", "Write a first spec: from an image, from what runs"),
     "import": ("eru.cli.apps.import_:import_", "Specs from a compose file"),
     "spec": ("eru.cli.spec.group:group", "App specs: check them, examples, schema"),
+    "support": ("eru.cli.cluster.support.group:group", "A bundle for those who help you, without secrets"),
     "explain": ("eru.cli.spec.explain:explain", "The keys of a spec and the messages of the API, offline"),
+    "version": ("eru.cli.cluster.version:version", "Of this program and of every core"),
     "completion": ("eru.cli.completion:completion", "Completion of commands and names for bash, zsh, fish"),
 }
 _PROCESSES = {
@@ -53,6 +55,13 @@ _PROCESSES = {
     "down": ("eru.roots.local:down", "Stop them and remove what they made"),
     "core": ("eru.cli.core.group:group", "Run a core here; or ask about the one that runs"),
     "agent": ("eru.roots.agent:command", "Run the agent of this node"),
+}
+_SECTIONS = {
+    "Run apps": ("run", "init", "import", "spec", "workload", "lambda"),
+    "Look": ("status", "logs", "exec", "events", "why", "top", "tui", "wait"),
+    "Run a cluster": ("pod", "node", "image", "network", "doctor", "support"),
+    "Processes": ("up", "down", "core", "agent"),
+    "This program": ("context", "version", "explain", "completion"),
 }
 INTERRUPTED = 130
 _ALIASES = {"container": "workload", "ctx": "context"}
@@ -103,6 +112,8 @@ def _root(program: str, lazy: dict[str, tuple[str, str]], examples: str, publish
         name=program,
         callback=callback,
         lazy=lazy,
+        sections=_SECTIONS,
+        plugins=not published,
         aliases=_ALIASES,
         examples=examples,
         help="Schedules and runs workloads on many machines.",
@@ -124,20 +135,20 @@ def _global_options(published: bool) -> list[click.Parameter]:
                      shell_complete=_context_names, help="Cluster, by its name; `eru context list` shows them."),
         click.Option(["-o", "--output"], envvar="ERU_OUTPUT_FORMAT", default="", show_envvar=True,
                      metavar="FORMAT", help="table, wide, json, yaml, jsonl or name."),
-        click.Option(["--json", "fields"], default="", metavar="FIELDS",
+        Rare(["--json", "fields"], default="", metavar="FIELDS",
                      help="Only these fields, with commas between; ? lists them."),
-        click.Option(["--utc"], help="Times as dates in UTC, not as ages.", **switch),
-        click.Option(["--expand"], help="Open the JSON inside strings in json and yaml output.", **switch),
+        Rare(["--utc"], help="Times as dates in UTC, not as ages.", **switch),
+        Rare(["--expand"], help="Open the JSON inside strings in json and yaml output.", **switch),
         click.Option(["-q", "--quiet"], help="Only data and errors.", **switch),
         click.Option(["--verbose"] if published else ["-v", "--verbose"],
                      help="Show each call and its time.", **switch),
         click.Option(["-d", "--debug"], hidden=True, **switch),
-        click.Option(["--tls"], envvar="ERU_TLS", help="Speak TLS to core.", **switch),
-        click.Option(["--tls-ca"], envvar="ERU_TLS_CA", default="", metavar="FILE",
+        Rare(["--tls"], envvar="ERU_TLS", help="Speak TLS to core.", **switch),
+        Rare(["--tls-ca"], envvar="ERU_TLS_CA", default="", metavar="FILE",
                      help="Authority of core's certificate."),
-        click.Option(["--tls-cert"], envvar="ERU_TLS_CERT", default="", metavar="FILE", help="Own certificate."),
-        click.Option(["--tls-key"], envvar="ERU_TLS_KEY", default="", metavar="FILE", help="Own private key."),
-        click.Option(["--tls-server-name"], envvar="ERU_TLS_SERVER_NAME", default="", metavar="NAME",
+        Rare(["--tls-cert"], envvar="ERU_TLS_CERT", default="", metavar="FILE", help="Own certificate."),
+        Rare(["--tls-key"], envvar="ERU_TLS_KEY", default="", metavar="FILE", help="Own private key."),
+        Rare(["--tls-server-name"], envvar="ERU_TLS_SERVER_NAME", default="", metavar="NAME",
                      help="Name in core's certificate, if not the address."),
         click.Option(["-v", "--version"] if published else ["-V", "--version"], is_eager=True, expose_value=False,
                      callback=_show_version, help="Show the version.", **switch),

@@ -1,0 +1,1 @@
+"""`eru support`: what others need to help, without secrets."""
