@@ -11,7 +11,8 @@ import functools
 import importlib
 import re
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -44,7 +45,9 @@ class Examples:
 class LazyGroup(Examples, click.Group):
     """A group whose commands are named as `module:attribute` and imported on use.
 
-    `lazy`: name -> (import string, one line of help); `aliases`: other name -> name.
+    `lazy`: name -> (import string, one line of help); `aliases`: other name ->
+    name. `sections`: title -> commands, for help; `plugins`: unknown words may
+    be programs of others.
     """
 
     def __init__(
@@ -53,12 +56,20 @@ class LazyGroup(Examples, click.Group):
         lazy: dict[str, tuple[str, str]] | None = None,
         aliases: dict[str, str] | None = None,
         examples: str = "",
+        sections: Mapping[str, Sequence[str]] | None = None,
+        plugins: bool = False,
         **attrs: Any,
     ) -> None:
         super().__init__(*args, **attrs)
         self.lazy = dict(lazy or {})
         self.aliases = dict(aliases or {})
         self.examples = examples
+        self.sections = dict(sections or {})
+        self.plugins = plugins
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _told_by(ctx):
+            return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
@@ -71,7 +82,22 @@ class LazyGroup(Examples, click.Group):
             if not isinstance(command, click.Command):
                 raise TypeError(f"{self.lazy[name][0]} is not a command")
             return command
+        if name not in self.commands and self.plugins:
+            from eru.cli import plugins
+
+            path = plugins.find(name)
+            return plugins.Plugin(name, path) if path else None
         return self.commands.get(name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        found = super().shell_complete(ctx, incomplete)
+        if self.plugins and not incomplete.startswith("-"):
+            from click.shell_completion import CompletionItem
+
+            from eru.cli import plugins
+
+            found += [CompletionItem(name) for name in plugins.names() if name.startswith(incomplete)]
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -92,6 +118,11 @@ class LazyGroup(Examples, click.Group):
         if not words:
             click.echo(ctx.get_help())
             ctx.exit(0)
+        if ctx.parent is None and words in (["options"], ["--man"], ["man"]):
+            from eru.cli import manual
+
+            click.echo(manual.options(self, ctx) if words == ["options"] else manual.page(self, ctx))
+            ctx.exit(0)
         name, command, rest = self.resolve_command(ctx, words)
         return name, command, [*rest, "--help"]
 
@@ -100,22 +131,62 @@ class LazyGroup(Examples, click.Group):
         self.format_help_text(ctx, formatter)
         self.write_examples(ctx, formatter)
         self.format_options(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Commands first; options that are rarely needed are on a page of their own."""
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+        if any(isinstance(param, Rare) for param in self.params):
+            formatter.write_paragraph()
+            formatter.write_text(f"`{ctx.info_name} help options` has all options, `help --man` everything.")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        others = {name: [] for name in self.list_commands(ctx)}  # type: dict[str, list[str]]
-        for alias, name in self.aliases.items():
-            if name in others:
-                others[name].append(alias)
+        left = list(self.list_commands(ctx))
+        for title, names in self.sections.items():
+            shown = [name for name in names if name in left]
+            left = [name for name in left if name not in shown]
+            self._write_commands(formatter, title, shown)
+        self._write_commands(formatter, "More" if self.sections else "Commands", left)
+        if self.plugins:
+            from eru.cli import plugins
+
+            found = plugins.names()
+            if found:
+                with formatter.section("Plug-ins"):
+                    formatter.write_dl([(name, f"the program {plugins.PREFIX}{name}") for name in found])
+
+    def _write_commands(self, formatter: click.HelpFormatter, title: str, names: Sequence[str]) -> None:
         rows = []
-        for name in others:
+        for name in names:
+            others = [alias for alias, meant in self.aliases.items() if meant == name]
             short = self.lazy[name][1] if name in self.lazy else self.commands[name].get_short_help_str()
-            rows.append((", ".join([name, *others[name]]), short))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            rows.append((", ".join([name, *others]), short))
+        if rows:
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+class Rare(click.Option):
+    """An option that help leaves to a page of its own."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        return super().get_help_record(ctx) if ctx.meta.get("eru.all options") else None
 
 
 class UnknownWord(Exception):
     """Carries the suggestion for a word nobody knows."""
+
+
+@contextmanager
+def _told_by(ctx: click.Context) -> Iterator[None]:
+    """Wrong usage is told of the command that was typed, also where the parser leaves that out."""
+    try:
+        yield
+    except click.UsageError as error:
+        if error.ctx is None:
+            error.ctx = ctx
+        raise
 
 
 class Verb(Examples, click.Command):
@@ -138,7 +209,8 @@ class Verb(Examples, click.Command):
                 self.params.append(click.Option([*free, _GLOBAL + name], hidden=True, **attrs))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, self._as_published(args))
+        with _told_by(ctx):
+            return super().parse_args(ctx, self._as_published(args))
 
     def _as_published(self, args: list[str]) -> list[str]:
         """Accept what the published parser accepts: `-long`, `--switch=true`."""
@@ -209,6 +281,12 @@ def verb(
         @click.pass_context
         @functools.wraps(body)
         def callback(ctx: click.Context, /, **values: Any) -> int:
+            from eru.cli.hints import advising
+
+            with advising(ctx.command_path):
+                return run(ctx, values)
+
+        def run(ctx: click.Context, values: dict[str, Any]) -> int:
             given = {key.removeprefix(_GLOBAL): values.pop(key) for key in list(values) if key.startswith(_GLOBAL)}
             settings = ctx.find_object(Settings) or Settings()
             if given.get("output") is not None:

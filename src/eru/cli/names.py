@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eru.cli.settings import DEFAULT_ADDRESS, Settings
+from eru.cli import name_cache
+from eru.cli.settings import DEFAULT_ADDRESS, Settings, sources_of
 
 if TYPE_CHECKING:
     from eru.cli.session import Session
@@ -108,18 +109,50 @@ def _complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list
 
 
 def _fetch(ctx: click.Context, kind: str) -> list[str]:
+    """The names, from the cache or from core."""
+    from eru.lib.world import SystemClock
+
+    now_s = SystemClock().now()
+    root = ctx.find_root()
+    path = name_cache.place(kind, _about(root))
+    held = name_cache.load(path, now_s)
+    if held is not None and (held[1] < name_cache.FRESH_S or name_cache.renew()):
+        return held[0]
+    found = _ask(root, kind)
+    if found:
+        name_cache.save(path, found, now_s)
+    return found or (held[0] if held else [])
+
+
+_CLUSTER = ("eru", "context", "username", "tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name")
+
+
+def _about(root: click.Context) -> list[str]:
+    """What tells one cluster from another, without reading the contexts: that would cost as much as asking."""
+    from eru.cli.context.place import place
+
+    path = place()
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    return [*(str(root.params.get(key) or "") for key in _CLUSTER), str(path), str(changed), root.info_name or ""]
+
+
+def _ask(root: click.Context, kind: str) -> list[str]:
+    from eru.cli.context.choose import effective
+    from eru.cli.exits import Problem
     from eru.cli.session import Session
 
-    given = ctx.find_root().params
-    fields = ("eru", "username", "password", "tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name")
-    values = {key: given[key] for key in fields if given.get(key)}
-    settings = Settings(**{"eru": DEFAULT_ADDRESS, **values, "quiet": True})
+    values = {key: root.params[key] for key in (*_CLUSTER, "password") if root.params.get(key)}
+    program = root.info_name or "eru"
+    settings = Settings(**{"eru": DEFAULT_ADDRESS, **values, "quiet": True}, program=program, sources=sources_of(root))
 
     async def ask() -> list[str]:
-        async with Session(settings) as session:
+        async with Session(effective(settings)) as session:
             return await known(session, kind, _deadline_s())
 
-    return asyncio.run(ask())
+    try:
+        return asyncio.run(ask())
+    except Problem:  # a broken config file is no answer to TAB
+        return []
 
 
 def _deadline_s() -> float:

@@ -48,6 +48,7 @@ def eru(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ERU", script.address)
     monkeypatch.setenv("ERU_CONFIG", str(tmp_path / "eru-config.yaml"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def call(*args: str, published: bool = False) -> Ran:
         capsys.readouterr()

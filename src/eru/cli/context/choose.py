@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from eru.cli.context import file
+from eru.cli.context.place import place
 from eru.cli.settings import FLAG, Settings
 
 _PLAIN = ("username", "tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name", "output")
@@ -27,7 +28,7 @@ def chosen(asked: Settings) -> tuple[str, str]:
         return asked.context, "ERU_CONTEXT"
     if asked.published:
         return "", "eru-cli takes none unasked"
-    if not file.place().exists():
+    if not place().exists():
         return "", "no file"
     current = file.read().current
     return current, "current" if current else "none is current"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from eru.cli.context.password import FORMS, Secret, private
+from eru.cli.context.place import place
 from eru.cli.exits import Problem, not_found, usage
 from eru.cli.settings import FORMATS
 from eru.cli.suggest import did_you_mean
@@ -50,14 +51,6 @@ class Contexts:
         if not self.known:
             hint = f"eru context set {name} --address HOST:PORT"
         raise not_found(f"there is no context {name!r} ({asked_by})", why=f"the file is {self.path}", hint=hint)
-
-
-def place() -> Path:
-    """Where the file is or would be."""
-    if given := os.environ.get("ERU_CONFIG"):
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "eru" / "config.yaml"
 
 
 def read() -> Contexts:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from eru.cli.context import choose, file
+from eru.cli.context.place import place
 from eru.cli.exits import Exit, usage
 from eru.cli.lazy import verb
 from eru.cli.session import Session
@@ -60,7 +61,7 @@ async def show(session: Session, name: str) -> int:
     chosen, by = choose.chosen(asked)
     values = file.read().get(chosen, by) if chosen else {}
     used = choose.applied(asked, chosen, values) if chosen else asked
-    shown: dict[str, tuple[str, str]] = {"context": (chosen or "none", f"{by}, {file.place()}" if chosen else by)}
+    shown: dict[str, tuple[str, str]] = {"context": (chosen or "none", f"{by}, {place()}" if chosen else by)}
     shown["address"] = (used.eru, _origin(asked, "eru", "address", chosen, values))
     for key in ("username", "tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name", "output"):
         value = getattr(used, key)
