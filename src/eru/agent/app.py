@@ -246,6 +246,8 @@ class Agent:
             "log_unjoined": logs.unjoined,
             "log_attaches": logs.attaches,
             "log_discarded": self.forwards.discarded,
+            "log_leftovers_moved": self.forwards.leftovers.moved,
+            "log_leftovers_dropped": self.forwards.leftovers.dropped,
             "log_readers_dropped": self.hub.dropped_total,
             "log_stdout_dropped": self.forwards.stdout.dropped if self.forwards.stdout else 0,
             "status_sent": self.reporter.sent_total,

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from eru.agent.logs.lanes import Commit, Lane
+from eru.agent.logs.leftovers import Heir, Moved, settle
 from eru.agent.logs.spool import Spool
 from eru.agent.logs.transports import (
     JOURNAL_SOCKET,
@@ -67,14 +68,18 @@ class Forwards:
     def __init__(self, settings: LogSettings, hostname: str, state: Path, world: World, notices: Notices) -> None:
         self.lanes: list[Lane | None] = []  # None: discard
         self.discarded = 0
+        self.leftovers = Moved()
+        self._spools = state / "spool"
+        self._mistaken = False
         for forward in settings.forwards:
             why = unknown_forward(forward)
             if why is not None:
+                self._mistaken = True
                 _log.warning("forward cannot be used, its share of the records is discarded", error=why)
             if why is not None or forward == DISCARD:
                 self.lanes.append(None)
                 continue
-            spool = Spool(state / "spool" / _directory(forward), settings.spool_max_bytes())
+            spool = Spool(self._spools / _directory(forward), settings.spool_max_bytes())
             self.lanes.append(Lane(forward, transport_for(forward, hostname), spool, world, notices))
         self.stdout = StdoutCopy() if settings.stdout else None
 
@@ -89,6 +94,8 @@ class Forwards:
 
     async def start(self) -> None:
         """Begin to connect, and give each receiver a moment before the first record chooses."""
+        if not self._mistaken:  # what a misspelt forward left waits until it is spelt right again
+            await asyncio.to_thread(self._settle_leftovers)
         for lane in self.live:
             lane.start()
         if self.live:
@@ -98,6 +105,11 @@ class Forwards:
                     await waits
             except TimeoutError:
                 pass
+
+    def _settle_leftovers(self) -> None:
+        heirs = [Heir(lane.spool, lane.name.startswith("syslog")) if lane else Heir(None) for lane in self.lanes]
+        kept = {_directory(lane.name) for lane in self.live}
+        self.leftovers = settle(self._spools, kept, heirs, lambda id: fnv1a_32(id) % len(heirs))
 
     async def close(self, flush_s: float) -> None:
         await asyncio.gather(*(lane.close(flush_s) for lane in self.live))

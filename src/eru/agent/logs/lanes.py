@@ -107,6 +107,7 @@ class Lane:
         return self._connected and not self._stalled and self.spool.size > self.spool.max_bytes // 2
 
     def start(self) -> None:
+        self._draining = self.spool.size > 0  # it may have inherited records since it was made
         self._owner.start(self.name, self._keep_connected())
         self._owner.start(f"{self.name} check", self._check())
 
