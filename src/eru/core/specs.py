@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from eru.core.settings import CoreSettings
 from eru.engine.contract import CreateSpec, Inspection
 from eru.model.deploy import DeploySpec, Strategy
@@ -24,6 +26,8 @@ from eru.model.workloads import (
 if TYPE_CHECKING:
     from eru.core.ops.instance import Instance
 
+RECORD_BYTES_MAX = 512 << 10  # of what a request adds to the record of one workload
+
 
 def check_deploy(spec: DeploySpec, settings: CoreSettings) -> None:
     """The rules for a deploy that need no look at the cluster. Raises InvalidInput or Refused."""
@@ -37,8 +41,21 @@ def check_deploy(spec: DeploySpec, settings: CoreSettings) -> None:
         raise InvalidInput(f"count {spec.count} is too large, at most {settings.deploy_count_max} are allowed")
     if spec.nodes_limit < 0:
         raise InvalidInput(f"nodes limit {spec.nodes_limit} is negative, expected 0 (none) or more")
+    check_size(spec)
     if spec.strategy is Strategy.DUMMY:
         raise Refused("deploy method not support yet: DUMMY only calculates capacity")
+
+
+def check_size(spec: DeploySpec) -> None:
+    """What is stored of each instance has to fit into one value of the store. Raises InvalidInput."""
+    entrypoint = spec.entrypoint
+    kept = (spec.image, spec.user, spec.env, spec.labels, entrypoint.hook, entrypoint.health_check, entrypoint.publish)
+    size = len(msgspec.json.encode(kept))
+    if size > RECORD_BYTES_MAX:
+        raise InvalidInput(
+            f"environment, labels, hooks and health check have {size} bytes together, at most {RECORD_BYTES_MAX} "
+            "can be kept of a workload"
+        )
 
 
 def create_spec(spec: DeploySpec, one: Instance, identifier: str, trace: str = "") -> CreateSpec:

@@ -22,7 +22,7 @@ from eru.core.ops.archive import first_file
 from eru.core.ops.instance import Instance, Maker
 from eru.core.ops.remove import hold, release_hold
 from eru.core.results import stream
-from eru.core.specs import hook_commands
+from eru.core.specs import check_size, hook_commands
 from eru.engine.contract import Engine, Inspection
 from eru.lib.tasks import shielded
 from eru.lib.undo import UndoStack
@@ -51,6 +51,7 @@ def replace(core: Core, spec: ReplaceSpec) -> AsyncGenerator[Replaced, None]:
     core.check_accepting()
     check_name("app name", spec.deploy.app)
     check_entrypoint(spec.deploy.entrypoint.name)
+    check_size(spec.deploy)
     return stream(core.background, f"replace {spec.deploy.app}", lambda tell: _replace(core, spec, tell))
 
 
