@@ -170,7 +170,7 @@ def test_why_in_five_lines(script, eru):
     assert "ago, by request req42, image shop:1" in asked
     assert "on n1 of pod prod, 1 of 3, least used, with 0.5 cores and 512M of memory" in placed
     assert now.split(None, 1)[1].startswith("running, up ")
-    assert now.endswith("2 restarts")
+    assert now.endswith("restarted 2 times")
     assert "ago unhealthy: http :80/health answered 500" in trouble
     assert "the engine restarts it (policy always)" in following
     assert ran.err == f"next: eru events {NAME}\n"

@@ -199,7 +199,7 @@ def _now(life: Life, now_ns: int) -> str:
     elif engine and not engine.get("Running"):
         parts.append(f"{engine.get('Status') or 'stopped'} with exit code {engine.get('ExitCode')}")
     if restarts := life.engine.get("RestartCount"):
-        parts.append(f"{restarts} restarts")
+        parts.append(f"restarted {restarts} times" if restarts > 1 else "restarted once")
     if life.node is not None and not life.node.available:
         parts.append(f"node {life.where} is down")
     return ", ".join(parts)
@@ -230,6 +230,8 @@ def _next(life: Life) -> str:
     restarted = policy not in ("", "no")
     if life.node is not None and not life.node.available:
         return f"nothing until node {life.where} is back: `eru doctor`"
+    if state == "unreported" and (life.engine.get("State") or {}).get("Running") is False:
+        state = "stopped"  # the engine knows better than an agent that says nothing
     if state == "unreported":
         return f"nothing is known until the agent of {life.where} reports: `eru doctor`"
     if state == "stopped":
