@@ -113,7 +113,7 @@ def explain(error: errors.EruError) -> Problem:
     if isinstance(error, errors.CoreUnreachable):
         notes = getattr(error, "__notes__", [])
         start = "start one with `eru up` or `eru core`, or name yours with --eru HOST:PORT or the variable ERU"
-        return Problem(str(error), hint=notes[0] if notes else start)
+        return Problem(str(error), hint=notes[0] if notes else "" if "cannot be talked to" in str(error) else start)
     if isinstance(error, errors.RemoteError):
         return _remote(error)
     for kind, code in _CLASS_CODES:

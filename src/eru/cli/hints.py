@@ -15,6 +15,16 @@ from eru.model.errors import EruError
 
 # what went wrong -> what to do; {0} is the program, groups of the pattern follow
 _BY_TEXT = (
+    (r"speaks TLS and this client does not", "--tls-ca FILE, or ERU_TLS_CA; --tls if a public authority signed it"),
+    (r"not trusted \(certificate has expired\)", "core's operator renews it (tls.cert); your clock may be wrong, too"),
+    (r"not trusted \((Hostname|IP address) mismatch", "--tls-server-name NAME, a name that its certificate has"),
+    (r"not trusted \(", "--tls-ca FILE: the authority that signed core's certificate"),
+    (r"it does not speak TLS", "leave the --tls options and ERU_TLS* away"),
+    (r"client's certificate", "--tls-cert FILE --tls-key FILE, signed by what core has as tls.client_ca"),
+    (r"not a usable PEM file", "--tls-ca FILE takes certificates in PEM form"),
+    (r"is not a PEM file", "a PEM file has lines -----BEGIN and -----END"),
+    (r"no such name is known|: is it the right port", "check --eru or ERU; `{0} context show` tells which"),
+    (r"core address '.*' is not of the form", "for example --eru 127.0.0.1:5001"),
     (r"pod '?(\S+?)'? already exists", "`{0} pod nodes {1}` shows what is in it; or take another name"),
     (r"node '?(\S+?)'?: node already exists", "`{0} node set {1}` changes it; or take another name"),
     (r"(?:name|appname) '.*' is not allowed|name is empty", "a good name: web-1"),

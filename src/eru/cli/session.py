@@ -14,6 +14,7 @@ import structlog
 from google.protobuf.message import Message
 
 from eru.cli.exits import usage
+from eru.cli.hints import hint
 from eru.cli.settings import Settings
 from eru.cli.show import document
 from eru.cli.show.columns import Column, fitted, screen_width, wide
@@ -163,7 +164,8 @@ class Session:
     def _note(self, error: RemoteError) -> None:
         """A hint that only we can give: a failed handshake looks like a core that is not there."""
         if isinstance(error, CoreUnreachable) and _tls(self.settings) is not None:
-            error.add_note("with TLS, core must have it on, and --tls-ca must have signed its certificate")
+            found = hint(str(error), self.settings.program)
+            error.add_note(found or "with TLS, core must have it on, and --tls-ca must have signed its certificate")
 
     def _trace(self, method: Method[Any, Any], started: float, result: str) -> None:
         self.talk.call(method.name, self.world.clock.monotonic() - started, result)
@@ -257,14 +259,33 @@ class Session:
 
 
 def _tls(asked: Settings) -> ClientTLS | None:
-    if not (asked.tls or asked.tls_ca or asked.tls_cert):
+    if not (asked.tls or asked.tls_ca or asked.tls_cert or asked.tls_key):
         return None
+    if bool(asked.tls_cert) != bool(asked.tls_key):
+        given, lacking = ("--tls-cert", "--tls-key") if asked.tls_cert else ("--tls-key", "--tls-cert")
+        raise usage(f"{given} is given without {lacking}", hint="a certificate and its private key go together")
+    if asked.tls_cert:
+        _matching(asked.tls_cert, asked.tls_key)
     return ClientTLS(
         ca=_read("--tls-ca", asked.tls_ca),
         cert=_read("--tls-cert", asked.tls_cert),
         key=_read("--tls-key", asked.tls_key),
         server_name=asked.tls_server_name,
     )
+
+
+def _matching(cert: str, key: str) -> None:
+    """Refuse a pair that grpc would not survive."""
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        reason = (error.reason or "not usable").replace("_", " ").lower()
+        hint = "give a certificate and its own private key, both as PEM files, the key without a password"
+        raise usage(f"--tls-cert {cert} and --tls-key {key} are not a pair: {reason}", hint=hint) from None
+    except OSError as error:
+        raise usage(f"--tls-cert {cert}, --tls-key {key}: {error.strerror}") from None
 
 
 def _read(option: str, path: str) -> bytes:

@@ -2,7 +2,7 @@
 
 One connection of our own is made after grpc has given up, to tell an address
 where nothing listens from a port that wants TLS, has none, shows a
-certificate that we do not trust, or does not trust ours.
+certificate that we do not trust, does not trust ours, or is no core at all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from eru.wire.channel import ClientTLS
 
 PROBE_S = 1.0  # for each of connecting, shaking hands and the first answer
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and empty settings
+_SETTINGS = 4  # type of the frame that HTTP/2 begins with
 
 
 async def why_unreachable(address: str, tls: ClientTLS | None) -> str:
@@ -33,9 +35,27 @@ def _looked_at(host: str, port: int, tls: ClientTLS | None) -> str:
         return "the authority given for its certificate is not a usable PEM file"
     try:
         with socket.create_connection((host, port), timeout=PROBE_S) as plain:
-            return _handshake(plain, context, (tls.server_name if tls else "") or host, tls)
+            found = _handshake(plain, context, (tls.server_name if tls else "") or host, tls)
+        return found or ("" if tls else _plainly(host, port))
+    except socket.gaierror:
+        return "no such name is known here"
     except OSError:
         return ""
+
+
+def _plainly(host: str, port: int) -> str:
+    """What answers without TLS, if it is no gRPC."""
+    try:
+        with socket.create_connection((host, port), timeout=PROBE_S) as plain:
+            plain.sendall(_PREFACE)
+            first = plain.recv(9)
+    except TimeoutError:
+        return "something listens there, but says nothing: is it the right port?"
+    except OSError:
+        return ""
+    if len(first) > 3 and first[3] == _SETTINGS and not first.startswith(b"HTTP"):
+        return ""
+    return "something else answers there, not a core: is it the right port?" if first else ""
 
 
 def _handshake(plain: socket.socket, context: ssl.SSLContext, name: str, tls: ClientTLS | None) -> str:
