@@ -1,8 +1,8 @@
 """All benchmarks, one after the other: `python -m benchmarks [name ...]` (what `make bench` runs).
 
 Each prints its figures beside a baseline of the same run. Published programs
-to measure against are named by ERU_PUBLISHED_CORE, ERU_PUBLISHED_AGENT and
-ERU_GO_PLANBENCH; a benchmark says so when its program is absent.
+to measure against are named by ERU_PUBLISHED_CORE, ERU_PUBLISHED_AGENT,
+ERU_PUBLISHED_CLI and ERU_GO_PLANBENCH; a benchmark says so when its program is absent.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ ALL = {
     "deploy": ["--nodes", "1000", "--stores", "memory,embedded,etcd"],
     "core_rpc": [],
     "agent": ["--containers", "1", "4", "--idle", "50", "--seconds", "15"],
+    "cli": [],
+    "tui": [],
     "soak": ["--requests", "20000", "--watchers", "500"],
 }
 
