@@ -9,6 +9,7 @@ import logging.handlers
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -68,9 +69,21 @@ def _tell_defects(logger: object, level: str, said: structlog.typing.EventDict) 
     return said
 
 
+_trace: list[ContextVar[Any]] = []  # structlog's variable for `trace`, once it has been seen
+
+
 def trace_id() -> str:
-    """The id of the request that is being worked on here, as in its log lines; "" outside of any."""
-    return str(structlog.contextvars.get_contextvars().get("trace", ""))
+    """The id of the request that is being worked on here, as in its log lines; "" outside of any.
+
+    Asked several times for each event: structlog would look through all its variables each time.
+    """
+    if not _trace:
+        name = f"{structlog.contextvars.STRUCTLOG_KEY_PREFIX}trace"
+        _trace.extend(variable for variable in copy_context() if variable.name == name)
+        if not _trace:
+            return ""
+    found = _trace[0].get("")
+    return found if isinstance(found, str) else ""  # structlog marks what is bound no more with `...`
 
 
 class _Rotating(io.TextIOBase):

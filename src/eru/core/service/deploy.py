@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from eru.core.app import Core
@@ -19,6 +18,7 @@ from eru.wire.convert.workloads import ids
 from eru.wire.routes import Call, Route, stream, unary
 
 D = TypeVar("D")
+M = TypeVar("M")
 
 
 def created_message(result: Deployed) -> pb.CreateWorkloadMessage:
@@ -35,12 +35,14 @@ def created_message(result: Deployed) -> pb.CreateWorkloadMessage:
     )
 
 
-async def counted(core: Core, results: AsyncIterator[D]) -> AsyncGenerator[D, None]:
-    """Passes results on, and whatever is told between them, and counts what was made."""
-    async with aclosing(mapped(results, lambda result: result)) as passing:
-        async for result in passing:
-            core.deployed += isinstance(result, Deployed) and result.success
-            yield result
+def counting(core: Core, convert: Callable[[D], M]) -> Callable[[D], M]:
+    """`convert`, which also counts what was made."""
+
+    def told(result: D) -> M:
+        core.deployed += isinstance(result, Deployed) and result.success
+        return convert(result)
+
+    return told
 
 
 def removed_message(result: Removed) -> pb.RemoveWorkloadMessage:
@@ -68,7 +70,7 @@ def routes(core: Core) -> list[Route]:
             made = deploy.deploy(core, deploy_spec(request))
         except InvalidRawArgs as error:
             made = deploy.refused(error)
-        return mapped(counted(core, made), created_message)
+        return mapped(made, counting(core, created_message))
 
     def take_away(request: pb.RemoveWorkloadOptions, call: Call) -> AsyncGenerator[pb.RemoveWorkloadMessage, None]:
         return mapped(remove.remove(core, ids(request.IDs), force=request.force), removed_message)

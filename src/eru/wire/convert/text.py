@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -13,15 +14,25 @@ from eru.model.nodes import Resources
 
 _log = structlog.get_logger(__name__)
 
+_REMEMBERED = 1_024  # texts: nodes of a cluster and instances of a deploy are much alike
+_REMEMBERED_BYTES_MAX = 4_096  # of one text
 _FLOAT_EXACT_MAX = 2.0**53  # whole floats up to here are written as integers
 
 
 def to_json(value: Any) -> str:
     """Keys sorted, no spaces, whole floats without a fraction, `<`, `>` and `&` escaped."""
-    text = orjson.dumps(_plain(value), option=orjson.OPT_SORT_KEYS).decode()
+    raw = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return _remembered(raw) if len(raw) <= _REMEMBERED_BYTES_MAX else _published(raw)
+
+
+def _published(raw: bytes) -> str:
+    text = orjson.dumps(_plain(orjson.loads(raw)), option=orjson.OPT_SORT_KEYS).decode()
     if "<" in text or ">" in text or "&" in text:
         text = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     return text
+
+
+_remembered = lru_cache(_REMEMBERED)(_published)
 
 
 def _plain(value: Any) -> Any:

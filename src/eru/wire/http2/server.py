@@ -42,7 +42,7 @@ class Http2Server:
         self._connections: set[Connection] = set()
         self._listeners: list[asyncio.Server] = []
         self._tasks = TaskOwner("http2")
-        self._calls = TaskOwner("rpc", shared=True)
+        self._calls = TaskOwner("rpc")
         self._empty = asyncio.Event()
         self._stopping = False
 
