@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,19 @@ from eru.cli.app import root
 from eru.cli.lazy import LazyGroup, Verb
 from eru.cli.reference import written
 
-HEAVY = ("grpc", "rich", "aiohttp", "numpy", "asyncio", "google.protobuf", "yaml", "structlog", "msgspec")
+NEVER = (
+    "rich",
+    "aiohttp",
+    "numpy",
+    "yaml",
+    "textual",
+    "curses",
+    "prometheus_client",
+    "orjson",
+    "uvloop",
+    "http.server",
+)
+HEAVY = (*NEVER, "grpc", "asyncio", "google.protobuf", "structlog", "msgspec", "eru.wire", "eru.model.errors")
 
 
 @pytest.mark.parametrize("entry", ["main", "cli_main"])
@@ -27,6 +40,18 @@ def test_help_loads_nothing_heavy(entry: str, words: list[str]):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "HEAVY []" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["pod", "list"], ["node", "get", "n1"], ["workload", "list"], ["core", "info"]])
+def test_a_call_loads_only_what_it_needs(words: list[str], tmp_path: Path):
+    code = (
+        "import sys\nfrom eru import __main__\nfrom eru.cli.app import root, run\n"
+        f"code = run(root(), 'eru', ['-e', '127.0.0.1:1', *{words!r}])\n"
+        f"print(code, 'HEAVY', [name for name in {NEVER!r} if sys.modules.get(name) is not None])\n"
+    )
+    environment = {**os.environ, "ERU_CONFIG": str(tmp_path / "none")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout.endswith("1 HEAVY []\n"), (done.stdout, done.stderr)
 
 
 def test_every_client_command_loads_and_its_help_starts_with_an_example(eru):

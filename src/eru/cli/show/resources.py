@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from eru.cli.exits import usage
@@ -28,6 +29,7 @@ def opened(text: str) -> dict[str, dict[str, Any]]:
     return {str(kind): value for kind, value in data.items() if isinstance(value, dict)}
 
 
+@lru_cache(4096)
 def by_number(key: str) -> tuple[Any, ...]:
     """Sort key that puts 2 before 10."""
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", key) if part)
@@ -62,6 +64,8 @@ def node_lines(capacity: dict[str, Any], usage_: dict[str, Any]) -> list[str]:
 
 
 def _text(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -83,17 +83,23 @@ def _widths(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     widths = [width(head) for head in heads]
     for row in rows:
         for column, cell in enumerate(row):
-            for line in cell.split("\n"):
-                widths[column] = max(widths[column], width(line))
+            size = len(cell) if cell.isascii() and "\n" not in cell else max(map(width, cell.split("\n")))
+            if size > widths[column]:
+                widths[column] = size
     return widths
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    lines = zip_longest(*(cell.split("\n") for cell in cells), fillvalue="")
+    tall = any("\n" in cell for cell in cells)
+    lines = zip_longest(*(cell.split("\n") for cell in cells), fillvalue="") if tall else [cells]
     return [
-        "│" + "│".join(f" {text}{' ' * (size - width(text))} " for text, size in zip(line, widths, strict=True)) + "│"
+        "│" + "│".join(f" {_padded(text, size)} " for text, size in zip(line, widths, strict=True)) + "│"
         for line in lines
     ]
+
+
+def _padded(text: str, size: int) -> str:
+    return text.ljust(size) if text.isascii() else text + " " * (size - width(text))
 
 
 def _rule(widths: Sequence[int], ends: str) -> str:
