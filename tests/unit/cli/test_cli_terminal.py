@@ -94,6 +94,94 @@ def test_a_terminal_is_raw_follows_its_window_and_is_restored(script, remote):
     os.close(follower)
 
 
+class Terminal:
+    """`exec -i` on a terminal of its own."""
+
+    def __init__(self, address: str) -> None:
+        self.leader, self.follower = pty.openpty()
+        self.before = termios.tcgetattr(self.follower)
+        self.process = subprocess.Popen(
+            command(address), stdin=self.follower, stdout=self.follower, stderr=subprocess.PIPE
+        )
+
+    @property
+    def raw(self) -> bool:
+        return not termios.tcgetattr(self.follower)[3] & (termios.ECHO | termios.ICANON | termios.ISIG)
+
+    def restored(self) -> bool:
+        return termios.tcgetattr(self.follower) == self.before
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        os.close(self.leader)
+        os.close(self.follower)
+
+
+@pytest.fixture
+def terminal(script, remote) -> Iterator[Terminal]:
+    made = Terminal(script.address)
+    _until(lambda: made.raw and remote.frames)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_terminal_is_restored_when_the_command_is_told_to_end(terminal, signal_: int):
+    terminal.process.send_signal(signal_)
+    assert terminal.process.wait(20) == 130
+    assert terminal.restored()
+
+
+def test_a_terminal_is_restored_while_the_command_is_stopped(terminal):
+    terminal.process.send_signal(signal.SIGTSTP)
+    _until(terminal.restored)
+    terminal.process.send_signal(signal.SIGCONT)
+    _until(lambda: terminal.raw)
+    os.write(terminal.leader, b"quit")
+    assert terminal.process.wait(20) == 5
+    assert terminal.restored()
+
+
+def test_a_terminal_is_restored_when_core_is_lost(script, remote):
+    broken = threading.Event()
+
+    def answer(requests: Iterator[Any]) -> Iterator[pb.AttachWorkloadMessage]:
+        next(requests)
+        yield pb.AttachWorkloadMessage(data=b"prompt$ ")
+        broken.wait(20)
+        raise RuntimeError("lost")
+
+    script.answers["ExecuteWorkload"] = answer
+    made = Terminal(script.address)
+    try:
+        _until(lambda: made.raw)
+        broken.set()
+        assert made.process.wait(20) == 1
+        assert made.restored()
+        assert b"error: " in made.process.stderr.read()
+    finally:
+        made.close()
+
+
+def test_attach_prints_what_comes_and_says_how_it_ended(eru, script):
+    script.answers |= {
+        "LogStream": [
+            pb.LogStreamMessage(id=ONE, data=b"hello", std_stream_type=pb.STDOUT),
+            pb.LogStreamMessage(id=ONE, data=b"oops\n", std_stream_type=pb.STDERR),
+        ],
+        "GetWorkloadsStatus": pb.WorkloadsStatus(status=[pb.WorkloadStatus(id=ONE)]),
+    }
+    done = eru("workload", "attach", ONE)
+    assert (done.code, done.out) == (0, "hello\n")
+    assert "oops\n" in done.err
+    assert "has stopped" in done.err
+    asked = script.requests("LogStream")[0]
+    assert (asked.tail, asked.follow) == ("0", True)
+    script.answers["LogStream"] = [pb.LogStreamMessage(error="it does not run")]
+    assert eru("workload", "attach", ONE).code == 1
+
+
 def _until(true) -> None:
     end = time.monotonic() + 20
     while not true():

@@ -20,6 +20,7 @@ eru workload scale shop web --count 5 --spec web.yaml
         "get": ("eru.cli.workload.verbs:get", "Single workloads"),
         "status": ("eru.cli.workload.status:status", "Whether workloads are running and healthy"),
         "logs": ("eru.cli.workload.logs:logs", "What workloads print"),
+        "attach": ("eru.cli.workload.console:attach", "What a workload prints from now on"),
         "exec": ("eru.cli.workload.exec:exec_", "Run a command inside a workload"),
         "start": ("eru.cli.workload.control:start", "Start stopped workloads"),
         "stop": ("eru.cli.workload.control:stop", "Stop workloads"),

@@ -25,23 +25,50 @@ def is_terminal() -> bool:
 
 def size_frame() -> bytes:
     """The message that tells core the size of the terminal."""
-    size = os.get_terminal_size(sys.stdin.fileno())
+    size = _size()
     return RESIZE + json.dumps({"Row": size.lines, "Col": size.columns}, separators=(",", ":")).encode()
+
+
+def _size() -> os.terminal_size:
+    size = os.get_terminal_size(sys.stdin.fileno())
+    return os.terminal_size((size.columns or 80, size.lines or 24))  # a terminal may not know its size
 
 
 @contextmanager
 def raw() -> Iterator[None]:
-    """Raw mode for the block if standard input is a terminal; restored whatever happens."""
+    """Raw mode for the block if standard input is a terminal; restored whatever happens.
+
+    Also while the process is stopped from outside (SIGTSTP; the key belongs to the remote program).
+    """
     if not is_terminal():
         yield
         return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        os.kill(os.getpid(), signal.SIGSTOP)  # goes on here when it is continued
+        tty.setraw(descriptor, termios.TCSANOW)
+
     try:
         tty.setraw(descriptor, termios.TCSANOW)
+        loop.add_signal_handler(signal.SIGTSTP, stop)
+        loop.add_signal_handler(signal.SIGHUP, _hang_up, asyncio.current_task())
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        # not draining: a terminal whose output is held would hold us
+        with suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        loop.remove_signal_handler(signal.SIGTSTP)
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _hang_up(task: asyncio.Task[object] | None) -> None:
+    """The terminal is gone: end as if interrupted, so that core hears of it."""
+    if task is not None:
+        task.cancel()
 
 
 async def input_frames() -> AsyncIterator[bytes]:
