@@ -80,19 +80,20 @@ class Clients:
         else:
             cpumem |= {"cpu-request": 0.1}
         strategy = chance.choice(STRATEGIES)
+        together = chance.random() < 0.3
         return DeploySpec(
             app=chance.choice(APPS),
             entrypoint=Entrypoint(name="web", commands=["serve"]),
             image="image",
             count=chance.choice([1, 1, 2, 5])
             if strategy in (Strategy.FILL, Strategy.EACH)
-            else chance.choice([1, 3, 8]),
+            else chance.choice([1, 3, 8, 8, 40] if together else [1, 3, 8]),
             nodes_limit=chance.choice([0, 0, 2]) if strategy is not Strategy.AUTO else 0,
             nodes=NodeFilter(podname=POD),
             strategy=strategy,
             resources={"cpumem": cpumem},
             ignore_pull=chance.random() < 0.7,
-            all_or_nothing=chance.random() < 0.2,
+            all_or_nothing=together,
         )
 
     async def _deploy(self, life: Life) -> None:

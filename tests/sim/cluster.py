@@ -18,7 +18,9 @@ from eru.engine.pool import EnginePool, Opening, PoolSettings
 from eru.lib.tasks import TaskOwner
 from eru.lib.world import LoopClock, World
 from eru.model.errors import StoreError
+from eru.model.intents import Intent
 from eru.model.nodes import Node, NodeResource, Pod
+from eru.model.workloads import Workload
 from eru.resource.registry import builtin_kinds
 from eru.store.contract import Change, Put
 from eru.store.faulty import FaultyStore
@@ -59,6 +61,8 @@ class Cluster:
     unwilling: set[str] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
     ever: set[str] = field(default_factory=set)
+    ever_named: set[str] = field(default_factory=set)
+    groups: dict[str, set[str]] = field(default_factory=dict)
     told_made: set[str] = field(default_factory=set)
     told_failed: set[str] = field(default_factory=set)
     crashes: int = 0
@@ -205,10 +209,19 @@ class Cluster:
                     self.broken.append(f"{event.item.key} was over-allocated at revision {batch.revision}")
 
     async def remember(self) -> None:
-        """Which workloads were ever recorded."""
-        watch = await self.store.watch(self.keys.workloads, 1)
+        """Which workloads were ever recorded, and which were to share one fate."""
+        watch = await self.store.watch(self.keys.everything, 1)
         async for batch in watch:
-            self.ever.update(event.item.key.rpartition("/")[2] for event in batch.events)
+            for event in batch.events:
+                room, parts = self.keys.split(event.item.key)
+                if room == "workload":
+                    self.ever.add(parts[0])
+                    if event.change is Change.PUT:
+                        self.ever_named.add(Workload.decode(event.item.value).name)
+                elif room == "intent" and event.change is Change.PUT:
+                    intent = Intent.decode(event.item.value)
+                    if intent.group:
+                        self.groups.setdefault(intent.group, set()).add(intent.name)
 
     async def heal(self) -> None:
         """No more faults; every core comes back."""

@@ -60,6 +60,7 @@ class CoreFaults:
         self.name = name
         self._unwilling = unwilling  # workloads that an engine refused to start: whoever asked was told
         self.dead = False
+        self.strike: Callable[[str], bool] | None = None  # crash right after this store call?
         self._cut_off_until = 0.0
         self._chance = chance
         self._chances = chances
@@ -70,6 +71,10 @@ class CoreFaults:
         """For `FaultyStore`."""
         if self.dead:
             return Fault(FaultKind.FAIL_BEFORE)
+        if self.strike is not None and self.strike(verb):
+            self._tell(f"{self.name} crashes right after store {verb}")
+            asyncio.get_running_loop().call_soon(self._crash)
+            return None
         chances, roll = self._chances, self._chance.random()
         now = asyncio.get_running_loop().time()
         if self._chance.random() < chances.cut_off:

@@ -22,6 +22,11 @@ async def violations(cluster: Cluster) -> list[str]:
     found += await _indexes(cluster, workloads)
     found += await _usage(cluster, workloads)
     found += _views(cluster, workloads)
+    found += [f"group left: {item.key}" for item in (await range_all(store, f"{keys.root}/group/"))[0]]
+    for names in cluster.groups.values():
+        made = names & cluster.ever_named
+        if made and made != names:
+            found.append(f"of {len(names)} instances that were to be all or none {len(made)} were made: {sorted(made)}")
     nodes = {item.key.rpartition("/")[2] for item in (await range_all(store, keys.nodes))[0]}
     found += [
         f"{one.name} is recorded on {one.nodename}, which does not exist"

@@ -27,7 +27,7 @@ from eru.core.view import NodeView, View
 from eru.lib.world import World
 from eru.model.cores import Registration
 from eru.model.errors import Compacted, EruError, NotFound, StoreError, StoreUnavailable
-from eru.model.intents import Intent, Verb
+from eru.model.intents import Group, Intent, Verb
 from eru.model.nodes import Node, NodeResource
 from eru.model.stored import Stored
 from eru.model.workloads import WorkloadStatus
@@ -42,7 +42,7 @@ S = TypeVar("S", bound=Stored)
 
 _log = structlog.get_logger(__name__)
 
-_ROOMS = ("pod", "core", "node", "resource", "heartbeat", "of-app", "intent")
+_ROOMS = ("pod", "core", "node", "resource", "heartbeat", "of-app", "intent", "group")
 _OWN_PRUNE_ABOVE = 4_096
 
 
@@ -252,6 +252,11 @@ class Fleet:
                 else:
                     view.drop_intent(item.key)
                     self._intent_went(item.key)
+            case "group":
+                if put:
+                    view.groups[item.key] = parts[0], Group.decode(item.value).owner
+                else:
+                    view.groups.pop(item.key, None)
             case "status":
                 self._status_event(parts, item, put)
             case "heartbeat":

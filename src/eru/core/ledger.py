@@ -39,6 +39,7 @@ class Operation:
     verb: str
     identity: Identity
     left_behind: bool = False
+    group: str = ""  # whose fate its new workloads share
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,10 @@ class Ledger:
         node has changed after `if_revision` (0: it may).
         """
         intents = [
-            (self._keys.intent(nodename, name), self._intent(op, Verb.DEPLOY, nodename, name, podname=podname))
+            (
+                self._keys.intent(nodename, name),
+                self._intent(op, Verb.DEPLOY, nodename, name, podname=podname, group=op.group),
+            )
             for name in names
         ]
         change = _Reserve(

@@ -4,7 +4,7 @@ Every core looks; whoever claims an intent first (a transaction that compares
 that its owner is not registered) works on it. All steps can be repeated, so a
 sweeper may itself die at any point and be swept.
 
-deploy    remove the engine object of that name, give the grant back
+deploy    remove the engine object of that name, give the grant back; or record it, if its group is committed
 lambda    let it run to its end, for a while, then remove it
 remove    remove the engine object, then the record (or only the intent, where the engine refuses)
 replace   remove the new one, which was never recorded; the old one runs again
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from eru.core.groups import is_committed, sweep_groups
 from eru.core.hooks import run_hooks
 from eru.core.ledger import Held, Operation, StoredWorkload
 from eru.engine.contract import Engine, Inspection
@@ -69,6 +70,7 @@ class Recovery:
                 self._working.add(key)
                 core.tasks.start(f"sweep {key}", self._sweep(key))
             await self._look_late()
+            await self._sweep_groups()
             try:
                 async with asyncio.timeout(core.world.jitter(self._pause_s())):
                     await self._woken.wait()
@@ -143,9 +145,7 @@ class Recovery:
         held = await core.ledger.claim(op, held)
         match intent.verb:
             case Verb.DEPLOY:
-                await self._undo_create(engine, held.intent.nodename, intent.name)
-                await core.ledger.release(op, held)
-                core.remapper.removed(intent.nodename, [intent.grant])
+                await self._settle_deploy(op, engine, held)
             case Verb.REMOVE | Verb.LAMBDA:
                 await self._finish_remove(op, engine, held)
             case Verb.REPLACE:
@@ -176,6 +176,20 @@ class Recovery:
             return
         if await core.store.get(core.keys.workload(found.id)) is None:
             await self._remove(engine, found.id, force=True)
+
+    async def _settle_deploy(self, op: Operation, engine: Engine, held: Held) -> None:
+        core, intent = self._core, held.intent
+        if intent.group and intent.record is not None and await is_committed(core, intent.group):
+            found = await self._inspect(engine, intent.name)
+            if found is not None and found.id == intent.record.id:
+                await core.ledger.record(op, held, intent.record)
+                core.remapper.created(intent.nodename, {intent.record.id: intent.record.grant})
+                return
+        elif intent.group:
+            await is_committed(core, intent.group)  # closes it: from now on the group cannot be committed
+        await self._undo_create(engine, intent.nodename, intent.name)
+        await core.ledger.release(op, held)
+        core.remapper.removed(intent.nodename, [intent.grant])
 
     async def _finish_remove(self, op: Operation, engine: Engine, held: Held) -> None:
         core = self._core
@@ -256,6 +270,13 @@ class Recovery:
                 await engine.remove(id, force=force)
         except EngineMissing:
             return
+
+    async def _sweep_groups(self) -> None:
+        if self._core.fleet.view.groups and self._core.session.registered:
+            try:
+                await sweep_groups(self._core)
+            except EruError as error:
+                _log.warning("groups cannot be swept yet", error=str(error))
 
     async def _look_late(self) -> None:
         """One more look for what an engine may have created after its intent was settled."""

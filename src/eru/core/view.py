@@ -80,6 +80,7 @@ class View:
         self.by_row: list[NodeView | None] = []
         self.tables: dict[str, Table] = {name: kind.table() for name, kind in kinds.items()}
         self.intents: dict[str, IntentView] = {}
+        self.groups: dict[str, tuple[str, str]] = {}  # key -> operation, its core
         self.changed_at: Rows = np.zeros(_FIRST_ROWS, np.int64)  # newest revision of node or resource record
         self.pending: Rows = np.zeros(_FIRST_ROWS, np.int64)  # instances planned here, not yet reserved
         self._free_rows: list[int] = []
@@ -246,6 +247,7 @@ class View:
         """Forget every fact; rows and what is pending stay with their nodes."""
         self.pods.clear()
         self.cores.clear()
+        self.groups.clear()
         self._chosen.clear()
         self.intents.clear()
         self._counts.clear()

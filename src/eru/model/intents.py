@@ -6,6 +6,7 @@ import enum
 
 from eru.model.nodes import Resources
 from eru.model.stored import Stored
+from eru.model.workloads import Workload
 
 
 class Verb(str, enum.Enum):
@@ -45,4 +46,15 @@ class Intent(Stored):
     params: Resources = {}  # realloc: engine parameters that belong to `grant`, to go back to
     force: bool = False  # remove: also when it still runs
     running: bool = True  # replace: the old one ran before
+    group: str = ""  # deploy: the group whose fate it shares
+    record: Workload | None = None  # deploy of a group: what is recorded if the group is committed
     deadline: float = 0.0  # lambda: Unix time after which it is removed even if it still runs; 0: none
+
+
+class Group(Stored):
+    """The fate of a deploy that is all or nothing: open until `committed`, deleted when it is given up or done."""
+
+    op: str
+    owner: str  # core instance id
+    committed: bool = False
+    created_at: float = 0.0

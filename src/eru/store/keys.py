@@ -16,6 +16,7 @@ nothing else ever joins key parts by hand.
     of-app/<app>/<entrypoint>/<node>/<id>   index: workloads of an app -> ""
     status/<app>/<entrypoint>/<node>/<id>   WorkloadStatus, under a lease if it has a TTL
     intent/<node>/<name>                    Intent
+    group/<operation>                       Group, the common fate of a deploy that is all or nothing
 """
 
 from __future__ import annotations
@@ -104,6 +105,9 @@ class Keys:
 
     def intent(self, node: str, name: str = "") -> str:
         return f"{self.root}/intent/{node}/{name}"
+
+    def group(self, operation: str) -> str:
+        return f"{self.root}/group/{operation}"
 
     def split(self, key: str) -> tuple[str, list[str]]:
         """(room, parts) of a key of this catalogue, for example ("node", ["n1"])."""

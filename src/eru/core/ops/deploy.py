@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from eru.core.accounts import Requests, parse_requests
+from eru.core.groups import open_group
 from eru.core.ledger import Held, Operation
 from eru.core.ops.instance import Instance, Maker
-from eru.core.ops.remove import remove_recorded
 from eru.core.ops.reserve import Placed, Reservation, unwrapped
+from eru.core.ops.together import Together, given_up
 from eru.core.results import stream
 from eru.core.specs import check_deploy
 from eru.engine.contract import Engine
@@ -96,10 +97,7 @@ class Deploy:
     tell: Tell
     keep: Callable[[Placed, Workload], Intent] | None = None
     recorded: list[Made] = field(default_factory=list)
-    _failed: bool = False
-    _total: int = 0
-    _ready: int = 0
-    _everybody: asyncio.Event = field(default_factory=asyncio.Event)
+    _together: Together | None = None
     _gate: Gate = field(init=False)
     _maker: Maker = field(init=False)
 
@@ -111,6 +109,8 @@ class Deploy:
         """Everything; results go to `tell`."""
         reservation = Reservation(self.core, self.op, self.spec, self.requests)
         try:
+            if self.spec.all_or_nothing and self.keep is None:
+                self._together = Together(self.core, self.op, await open_group(self.core, self.op))
             await self._act(await reservation.run())
         except (BaseExceptionGroup, EruError) as error:
             cause = unwrapped(error)
@@ -124,12 +124,15 @@ class Deploy:
         finally:
             if not all(one.settled for one in reservation.placed):
                 await shielded(self._give_back(reservation.placed))
+            if self._together is not None:
+                await shielded(self._together.close())
             self._settle()
 
     # Act.
 
     async def _act(self, placed: list[Placed]) -> None:
-        self._total = len(placed)
+        if self._together is not None:
+            self._together.total = len(placed)
         self._gate = _gate(len(placed), self.core.settings.engine_parallel_max)
         by_node: dict[str, list[Placed]] = {}
         for one in placed:
@@ -141,8 +144,6 @@ class Deploy:
             async with asyncio.TaskGroup() as group:
                 for nodename, ours in by_node.items():
                     group.create_task(self._act_on(nodename, ours))
-        if self.spec.all_or_nothing:
-            await self._all_or_nothing()
 
     async def _act_on(self, nodename: str, ours: list[Placed]) -> None:
         core = self.core
@@ -167,11 +168,11 @@ class Deploy:
         try:
             async with UndoStack() as undo:
                 async with node_gate, self._gate:
-                    if self.spec.all_or_nothing and self._failed:
-                        raise _given_up()
+                    if self._together is not None and self._together.failed:
+                        raise given_up()
                     made = await self._make(engine, one, undo)
-                if self.spec.all_or_nothing:
-                    await self._wait_for_everybody()
+                if self._together is not None:
+                    await self._together.wait(made, undo, lambda: self._leave(one))
                 await shielded(self._record(made, undo))
         except EruError as error:
             await self._fail(one, error)
@@ -204,44 +205,29 @@ class Deploy:
             made.held = await self.core.ledger.record(self.op, one.reserved.held, made.workload, keep=keep)
         except OutcomeUnknown as error:
             self._leave(one)
+            if self._together is not None:
+                self.tell(made.result)
+                return
             undo.forget()  # it may be recorded: recovery removes it if it is not
             raise OutcomeUnknown(f"{one.name} on {one.nodename} runs, but {error}") from error
+        except EruError as error:
+            if self._together is None:
+                raise
+            self._leave(one)  # it is decided that it is to be: recovery records it
+            _log.info("recorded later", workload=one.name, error=str(error))
+            self.tell(made.result)
+            return
         undo.forget()
         one.settled = True
         self.core.events.tell("recorded", name=one.name, id=made.workload.id, node=one.nodename)
         self.recorded.append(made)
-        if not self.spec.all_or_nothing:
-            self.tell(made.result)
-
-    async def _wait_for_everybody(self) -> None:
-        self._ready += 1
-        if self._ready == self._total:
-            self._everybody.set()
-        await self._everybody.wait()
-        if self._failed:
-            raise _given_up()
-
-    async def _all_or_nothing(self) -> None:
-        """All are recorded: say so. Else remove those that were recorded before one failed."""
-        if not self._failed:
-            for made in self.recorded:
-                self.tell(made.result)
-            return
-        made_before, self.recorded = self.recorded, []
-        for made in made_before:
-            error: EruError = _given_up()
-            try:
-                await shielded(remove_recorded(self.core, self.op, made.workload.id, force=True))
-            except EruError as failure:
-                error = failure
-            made.result.error = error
-            self.tell(made.result)
+        self.tell(made.result)
 
     # Take back.
 
     async def _fail(self, one: Placed, error: EruError) -> None:
-        self._failed = True
-        self._everybody.set()
+        if self._together is not None:
+            self._together.fail()
         self.core.events.tell("failed", name=one.name, node=one.nodename, error=error)
         await shielded(self._give_back([one]))
         result = Deployed(
@@ -249,6 +235,7 @@ class Deploy:
             nodename=one.nodename,
             name=one.name,
             resources=one.reserved.grant,
+            hook=self._maker.outputs.pop(one.name, b""),
             error=error,
         )
         self.tell(result)
@@ -280,7 +267,3 @@ class Deploy:
             by_node.setdefault(made.placed.nodename, {})[made.workload.id] = made.workload.grant
         for nodename, workloads in by_node.items():
             self.core.remapper.created(nodename, workloads)
-
-
-def _given_up() -> Refused:
-    return Refused("given up because another instance of this deploy failed")
