@@ -20,6 +20,7 @@ from eru.model.names import check_name
 R = TypeVar("R")
 
 NODES_PARALLEL_MAX = 32
+EMPTY = "an image name is empty"
 RESULTS_MAX = 256  # waiting for a slow client
 
 
@@ -52,7 +53,6 @@ async def cache_images(
     core: Core, podname: str, nodenames: Sequence[str], images: Sequence[str]
 ) -> AsyncIterator[Cached]:
     """Nodes in parallel, images one after the other. Raises InvalidInput, NotFound, Refused."""
-    check_images(images)
     nodes = await choose_nodes(core, podname, nodenames)
 
     async def one_node(nodename: str, engine: Engine, tell: Callable[[Cached], Awaitable[None]]) -> None:
@@ -78,13 +78,14 @@ async def remove_images(
     core: Core, podname: str, nodenames: Sequence[str], images: Sequence[str], *, prune: bool
 ) -> AsyncIterator[Removed]:
     """One result per node and image. `prune`: then also dangling ones. Raises InvalidInput, NotFound, Refused."""
-    check_images(images)
     nodes = await choose_nodes(core, podname, nodenames)
     settings = core.settings
 
     async def one_node(nodename: str, engine: Engine, tell: Callable[[Removed], Awaitable[None]]) -> None:
         for image in images:
             try:
+                if not image:
+                    raise InvalidInput(EMPTY)
                 call = engine.remove_image(image, force=False, prune=True)
                 items = await bounded(call, settings.engine_slow_call_s, f"removing {image} from node {nodename}")
                 await tell(Removed(image=image, nodename=nodename, items=items))
@@ -165,9 +166,3 @@ async def _each_node(
                 left -= 1
             else:
                 yield result
-
-
-def check_images(images: Sequence[str]) -> None:
-    """Raises InvalidInput for an empty name."""
-    if not all(images):
-        raise InvalidInput("an image name is empty")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eru.core.calls import bounded
@@ -45,6 +45,7 @@ class Maker:
     core: Core
     op: Operation
     spec: DeploySpec
+    outputs: dict[str, bytes] = field(default_factory=dict)  # of hooks that failed an instance, by its name
 
     async def make(
         self, engine: Engine, one: Instance, undo: UndoStack, leave: Callable[[], None]
@@ -112,5 +113,6 @@ class Maker:
         about = said(output)
         self.core.events.tell("hook", name=wanted.name, id=id, node=nodename, detail=about, error=failure)
         if failure is not None:
+            self.outputs[wanted.name] = output
             raise failure
         return output

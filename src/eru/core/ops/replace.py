@@ -30,7 +30,7 @@ from eru.model.deploy import DeploySpec, FileToSend, ReplaceSpec
 from eru.model.errors import EngineMissing, EruError, InvalidInput, OutcomeUnknown, Refused
 from eru.model.intents import Verb
 from eru.model.names import IDENT_LENGTH, check_entrypoint, check_name, workload_name
-from eru.model.results import Removed, Replaced
+from eru.model.results import Deployed, Removed, Replaced
 from eru.model.workloads import Workload
 from eru.store.contract import range_all
 
@@ -93,6 +93,7 @@ class _Replacement:
     sequence: int
     output: bytes = b""
     left: bool = False
+    begun: Deployed | None = None  # the new one, as soon as the old one is touched
     deploy: DeploySpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +108,9 @@ class _Replacement:
             return await self._run()
         except EruError as error:
             self.core.events.tell("failed", id=self.id, detail="replace", error=error)
-            return Replaced(remove=Removed(id=self.id, hook=self.output, error=error), error=error)
+            if self.begun is not None:
+                self.begun.error = error
+            return Replaced(create=self.begun, remove=Removed(id=self.id, hook=self.output, error=error), error=error)
 
     def _meant(self, old: Workload) -> bool:
         podname = self.deploy.nodes.podname
@@ -158,11 +161,16 @@ class _Replacement:
     ) -> Replaced:
         core, op, old = self.core, self.op, stored.workload
         one = Instance(name, old.podname, old.nodename, self.sequence, old.grant, old.engine_params, ancestor=old.id)
+        self.begun = Deployed(podname=old.podname, nodename=old.nodename, name=name, resources=old.grant)
+        maker = Maker(core, op, self.deploy)
         finished = False
         try:
             async with UndoStack() as undo:
                 await self._stop(engine, old, undo, was_running)
-                workload, result = await Maker(core, op, self.deploy).make(engine, one, undo, self._leave)
+                try:
+                    workload, result = await maker.make(engine, one, undo, self._leave)
+                finally:
+                    self.begun.hook = maker.outputs.pop(name, b"")
                 held = await shielded(self._swap(held, stored, workload, undo))
                 finished = True
         finally:

@@ -45,9 +45,9 @@ def counting(core: Core, convert: Callable[[D], M]) -> Callable[[D], M]:
     return told
 
 
-def removed_message(result: Removed) -> pb.RemoveWorkloadMessage:
-    """The text of a failure travels as the output of hooks, as published."""
-    hook = result.hook.decode(errors="replace") if result.success else error_text(result.error)
+def removed_message(result: Removed, why: bool = True) -> pb.RemoveWorkloadMessage:
+    """The text of a failure travels as the output of hooks, as published, unless the message has a place for `why`."""
+    hook = result.hook.decode(errors="replace") if result.success or not why else error_text(result.error)
     return pb.RemoveWorkloadMessage(id=result.id, success=result.success, hook=hook)
 
 
@@ -59,7 +59,7 @@ def replaced_message(result: Replaced) -> pb.ReplaceWorkloadMessage:
     """The fate of the old one is always told, as clients expect."""
     return pb.ReplaceWorkloadMessage(
         create=created_message(result.create) if result.create is not None else None,
-        remove=removed_message(result.remove),
+        remove=removed_message(result.remove, why=result.error is None),
         error=error_text(result.error),
     )
 
