@@ -39,6 +39,7 @@ TEST_TOOLS = {
     "ip": "iproute2",
     "nsenter": "util-linux",
     "iptables": "iptables",
+    "tmux": "tmux",
 }
 
 
