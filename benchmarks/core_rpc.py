@@ -4,7 +4,8 @@
 
 Each system is one process with nodes of engines that answer at once; the
 client is the same, and lean (`lean.py`): packed requests, unpacked answers.
-`--large` measures ours alone on that many nodes. The published core's binary is named by ERU_PUBLISHED_CORE; its runs are short,
+`--large` measures ours alone on that many nodes. The published core's binary
+is named by ERU_PUBLISHED_CORE; its runs are short,
 because its engines of this kind record every call for ever.
 Instances ask for 0.05 CPU and 4 MiB, unbound; images are not pulled.
 """
