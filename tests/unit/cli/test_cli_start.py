@@ -128,7 +128,7 @@ def test_no_core_is_told_with_the_next_step(eru):
 
 def test_tls_trouble_is_told_as_that(eru, script, tmp_path):
     done = eru("--tls", "pod", "list")
-    assert (done.code, "--tls-ca" in done.err) == (1, True)
+    assert (done.code, "does not speak TLS" in done.err, "--tls" in done.err) == (1, True, True)
     (tmp_path / "ca.pem").write_text("garbage")
     assert eru("--tls-ca", str(tmp_path / "ca.pem"), "pod", "list").code == 2
     assert eru("--tls-ca", str(tmp_path / "no.pem"), "pod", "list").code == 2

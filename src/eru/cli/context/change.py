@@ -106,7 +106,7 @@ def _changed(old: dict[str, Any], given: dict[str, Any], unset: tuple[str, ...])
 async def remove(session: Session, name: str) -> int:
     """Forget a context. The cluster itself is not touched."""
     contexts = file.read()
-    contexts.get(name, "NAME")
+    contexts.get(name)
     del contexts.known[name]
     if contexts.current == name:
         contexts.current = ""

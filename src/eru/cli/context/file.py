@@ -43,14 +43,15 @@ class Contexts:
     current: str = ""
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def get(self, name: str, asked_by: str) -> dict[str, Any]:
+    def get(self, name: str, asked_by: str = "") -> dict[str, Any]:
         """One context. Raises Problem naming what there is."""
         if name in self.known:
             return self.known[name]
         hint = did_you_mean(name, self.known) or "`eru context list` shows them"
         if not self.known:
             hint = f"eru context set {name} --address HOST:PORT"
-        raise not_found(f"there is no context {name!r} ({asked_by})", why=f"the file is {self.path}", hint=hint)
+        by = f" ({asked_by})" if asked_by else ""
+        raise not_found(f"there is no context {name!r}{by}", why=f"the file is {self.path}", hint=hint)
 
 
 def read() -> Contexts:

@@ -58,10 +58,12 @@ async def show(session: Session, name: str) -> int:
     asked = session.settings
     if name:
         asked = Settings(context=name, sources={"context": FLAG}, program=asked.program)
-    chosen, by = choose.chosen(asked)
+    chosen, by = (name, "") if name else choose.chosen(asked)
     values = file.read().get(chosen, by) if chosen else {}
     used = choose.applied(asked, chosen, values) if chosen else asked
-    shown: dict[str, tuple[str, str]] = {"context": (chosen or "none", f"{by}, {place()}" if chosen else by)}
+    shown: dict[str, tuple[str, str]] = {
+        "context": (chosen or "none", ", ".join(each for each in (by, str(place()) if chosen else "") if each))
+    }
     shown["address"] = (used.eru, _origin(asked, "eru", "address", chosen, values))
     for key in ("username", "tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name", "output"):
         value = getattr(used, key)
@@ -76,7 +78,7 @@ async def show(session: Session, name: str) -> int:
     if used.production:
         shown["production"] = ("true", f"context {chosen}")
     session.show(
-        {key: value for key, (value, _) in shown.items()},
+        {key: value == "true" if key in file.TRUTH_KEYS else value for key, (value, _) in shown.items()},
         lambda: render(["KEY", "VALUE", "FROM"], [[[key], [told], [origin]] for key, (told, origin) in shown.items()]),
         [chosen] if chosen else [],
     )
@@ -98,7 +100,7 @@ async def use(session: Session, name: str, none: bool) -> int:
         raise usage("name one context, or give --none", hint="`eru context list` shows them")
     contexts = file.read()
     if name:
-        contexts.get(name, "NAME")
+        contexts.get(name)
     contexts.current = name
     file.write(contexts)
     if not name:
