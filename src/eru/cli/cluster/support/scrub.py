@@ -30,6 +30,7 @@ class Scrubber:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._known: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None  # all of them; made when it is needed
         for each in secrets:
             self.remember(each)
 
@@ -38,6 +39,7 @@ class Scrubber:
         for part in {value, *value.splitlines()}:
             if len(part.strip()) >= SECRET_CHARS_MIN:
                 self._known.add(part.strip())
+                self._pattern = None
 
     def env(self, items: Iterable[str]) -> list[str]:
         """`KEY=value` items with only their keys."""
@@ -69,11 +71,17 @@ class Scrubber:
 
     def text(self, text: str) -> str:
         """Any text, without what was masked elsewhere and without what looks like a secret."""
-        text = _PEM.sub(MASK, text)
-        text = _ADDRESS.sub(MASK, text)
-        text = _GIVEN.sub(_masked, text)
-        for secret in sorted(self._known, key=len, reverse=True):
-            text = text.replace(secret, MASK)
+        if "-----BEGIN" in text:
+            text = _PEM.sub(MASK, text)
+        if "@" in text:
+            text = _ADDRESS.sub(MASK, text)
+        if "=" in text or ":" in text:
+            text = _GIVEN.sub(_masked, text)
+        if self._known and len(text) >= SECRET_CHARS_MIN:
+            if self._pattern is None:
+                longest_first = sorted(self._known, key=len, reverse=True)
+                self._pattern = re.compile("|".join(re.escape(secret) for secret in longest_first))
+            text = self._pattern.sub(MASK, text)
         return text
 
 
