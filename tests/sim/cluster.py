@@ -254,4 +254,5 @@ SETTINGS = CoreSettings(
     hold_wait_s=10.0,
     fresh_wait_s=5.0,
     operation_s=60.0,
+    orphan_round_s=30.0,
 )

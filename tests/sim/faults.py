@@ -181,7 +181,8 @@ class LateEngine:
         return call
 
     async def _later(self, inner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        await self._world.clock.sleep(self._world.random.uniform(0.1, 2.0))
+        soon = self._world.random.random() < 0.7
+        await self._world.clock.sleep(self._world.random.uniform(0.1, 2.0) if soon else 100.0)
         try:
             await inner(*args, **kwargs)
         except EngineError:

@@ -14,6 +14,7 @@ from sim.faults import Chances
 from sim.invariants import violations
 from sim.loop import SimLoop
 
+LATE_MOST_S = 120.0
 REST_MOST_S = 240.0  # virtual seconds after healing within which everything must be at rest
 
 
@@ -61,6 +62,7 @@ async def _live(seed: int, loud: bool) -> Verdict:
     await clients.run(chance.choice([5, 10, 20]), chance.choice([0.1, 2.0, 20.0]))
     await cluster.heal()
     clock = cluster.world.clock
+    await cluster.late.wait_idle(LATE_MOST_S)  # what engines still do for those who asked long ago
     healed = clock.monotonic()
     while (wrong := await violations(cluster)) and clock.monotonic() - healed < REST_MOST_S:
         await clock.sleep(1.0)

@@ -26,6 +26,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     list_s: float = 10.0  # default bound of one listing
     recovery_every_s: float = 5.0  # how often left-over intents are looked for
     recovery_settle_s: float = 3.0  # between two looks before a create is taken as never done
+    orphan_round_s: float = 600.0  # one look at every node for what an engine created much too late
     watch_retry_s: float = 1.0
     death_damping_s: float = 3.0  # a heartbeat must be gone this long before workloads are marked down
     push_interval_s: float = 15.0  # service discovery

@@ -1,4 +1,4 @@
-"""Marks the workloads of dead nodes as down. One core does it; the others wait to take over.
+"""Marks the workloads of dead nodes as down, and looks for orphans. One core does it; the others wait to take over.
 
 Leadership only avoids double work: every write compares that the heartbeat is
 still missing and that the status has not changed.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from eru.core.orphans import Orphans
 from eru.lib.tasks import task_owner
 from eru.model.errors import EruError
 from eru.model.workloads import WorkloadStatus
@@ -34,6 +35,7 @@ class Watchdog:
         self._core = core
         self._dead_since: dict[str, float] = {}
         self._handled: set[str] = set()
+        self.orphans = Orphans(core)
 
     async def run(self) -> None:
         """Lead or wait to lead, for ever. Runs as a background task."""
@@ -54,6 +56,7 @@ class Watchdog:
         self._handled.clear()
         async with task_owner("watchdog") as owner:
             lost = owner.start("lead", leadership.wait_lost())
+            owner.start("orphans", self.orphans.run())
             while not lost.done():
                 try:
                     await self._look()
