@@ -111,3 +111,14 @@ def test_top_is_live_sorts_by_keys_and_leaves_the_terminal_as_it_was(opened: Ope
         screen.until("ended:0")
         screen.type("echo back", "Enter")
         screen.until("\nback")
+
+
+def test_status_keeps_a_table_up_to_date_in_place(core: str, opened: Opened) -> None:
+    with opened("status", "shop", "--entry", "web", "--watch") as screen:
+        screen.until("workloads of shop/web 3")
+        run(core, "workload", "set-status", "shop_web_aaaaab", "--running", "--healthy")
+        screen.until("2 of 3 instances healthy")
+        run(core, "workload", "remove", "shop_web_aaaaac", "--force")
+        screen.until("workloads of shop/web 2")
+        screen.type("q")
+        screen.until("ended:0")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from eru.cli.cluster.cores import addresses, ask_each, unimplemented
+from eru.cli.cluster.cores import UNIMPLEMENTED, addresses, ask_each, unimplemented
 from eru.cli.session import Session
 from eru.cli.show.times import NS
 from eru.lib.retry import Backoff
@@ -45,7 +45,8 @@ async def past(session: Session, asked: v1.EventsRequest) -> list[v1.Event]:
     if all(each.value is None for each in answers):
         raise answers[0].error or EruError("no core answers")
     for each in answers:
-        if isinstance(each.error, RemoteError) and not isinstance(each.error, CoreUnreachable):
+        away = isinstance(each.error, CoreUnreachable)
+        if isinstance(each.error, RemoteError) and not away and each.error.code != UNIMPLEMENTED:
             raise each.error
         if each.error is not None:
             session.talk.warn(f"without what core {each.address} saw: {each.error}")
