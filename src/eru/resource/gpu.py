@@ -139,7 +139,7 @@ class GpuKind:
         if count <= 0:
             return []
         if not request:
-            return [_allotment({})] * count
+            return [_NOTHING] * count
         free = _free(capacity, usage)
         fit = min((free.get(product, 0) // asked for product, asked in request), default=count)
         if fit < count:
@@ -231,6 +231,8 @@ def _free(capacity: Record, usage: Record) -> Counts:
 
 
 def _moved(usage: Record, grants: Sequence[Grant], sign: int) -> Record:
+    if _KEY in usage and not any(grant.get(_KEY) for grant in grants):
+        return usage  # nothing moves, as on every node without such devices
     counts = _counts(usage)
     for grant in grants:
         counts = _summed(counts, _counts(grant), sign)
@@ -239,6 +241,9 @@ def _moved(usage: Record, grants: Sequence[Grant], sign: int) -> Record:
 
 def _allotment(counts: Counts) -> Allotment:
     return Allotment(_record(counts), _record(counts))
+
+
+_NOTHING = _allotment({})
 
 
 def _refusal(nodename: str, product: str, wanted: int, free: int) -> Refusal:

@@ -21,6 +21,8 @@ def subtract(usage: Record, grants: Sequence[Grant]) -> Record:
 
 
 def _moved(usage: Record, grants: Sequence[Grant], sign: int) -> Record:
+    if "storage" in usage and not any(_takes(grant) for grant in grants):
+        return usage  # nothing moves, as in every deploy that asks for no storage
     volumes = dict(usage.get("volumes") or {})
     disks = disks_of(usage)
     storage = int(usage.get("storage") or 0)
@@ -39,6 +41,10 @@ def _moved(usage: Record, grants: Sequence[Grant], sign: int) -> Record:
         "disks": [_not_negative(disks[device]).record() for device in sorted(disks)],
         "storage": max(0, storage),
     }
+
+
+def _takes(grant: Grant) -> bool:
+    return any(grant.get(part) for part in ("storage_request", "volume_plan_request", "disks_request"))
 
 
 def diffs(usage: Record, grants: Sequence[Grant]) -> list[str]:

@@ -73,7 +73,7 @@ class StorageKind:
         if count <= 0:
             return []
         if not request.requests and not request.storage_request:  # fits everywhere, and looks alike everywhere
-            return [_allotment(request, (), changed=False)] * count
+            return [_NOTHING if not request.storage_limit else _allotment(request, (), changed=False)] * count
         found = places(node_of(capacity, usage), request, count)
         if len(found) < count:
             raise self._shortage(count, len(found), capacity, usage, request)
@@ -183,6 +183,9 @@ def _disks(volumes: Sequence[Volume], spots: Sequence[Spot]) -> list[nodes.Disk]
         if spot.device:
             taken[spot.device] = taken.get(spot.device, Rates()) + volume.rates
     return [nodes.Disk(device, (), taken[device]) for device in sorted(taken)]
+
+
+_NOTHING = _allotment(StorageRequest(), (), changed=False)
 
 
 def _explain_volumes(nodename: str, node: Node, request: StorageRequest) -> Refusal:
