@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import grpc
 from grpc.aio import AioRpcError
@@ -28,7 +27,8 @@ from eru.store.contract import (
     Write,
 )
 from eru.store.etcd import rpc_pb2 as pb
-from eru.store.etcd.endpoints import COMPACT, LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, RANGE, TXN, Endpoints
+from eru.store.etcd.beats import Beats
+from eru.store.etcd.endpoints import COMPACT, LEASE_GRANT, LEASE_REVOKE, RANGE, TXN, Endpoints
 from eru.store.etcd.failures import Failure, brief, explain, judge, lease_is_gone, too_large_to_receive
 from eru.store.etcd.settings import EtcdSettings
 from eru.store.etcd.watching import EtcdWatch
@@ -52,6 +52,7 @@ class EtcdStore:
         self._settings = settings
         self._world = world
         self._watches: list[EtcdWatch] = []
+        self._beats = Beats()
 
     @classmethod
     async def open(cls, settings: EtcdSettings, world: World) -> Self:
@@ -122,7 +123,7 @@ class EtcdStore:
         return answer.ID
 
     async def keep_alive(self, lease: int) -> int:
-        """One beat on a stream of its own, from any member that answers in time."""
+        """One beat, from any member that answers in time."""
         clock = self._world.clock
         deadline = clock.monotonic() + self._settings.request_timeout_s
         trouble: dict[str, str] = {}
@@ -159,6 +160,7 @@ class EtcdStore:
                 raise explain(error, self._endpoints.names) from error
 
     async def close(self) -> None:
+        await self._beats.close()
         await self._endpoints.close()
         for watch in self._watches:
             watch.store_closed()
@@ -195,15 +197,10 @@ class EtcdStore:
     async def _beat(self, lease: int, timeout_s: float, trouble: dict[str, str]) -> int:
         """Raises LeaseLost; StoreUnavailable when another try may help."""
         member, metadata = await self._endpoints.member()
-        stream: Any = member.channel.stream_stream(
-            LEASE_KEEP_ALIVE.path,
-            request_serializer=LEASE_KEEP_ALIVE.request.SerializeToString,
-            response_deserializer=LEASE_KEEP_ALIVE.answer.FromString,
-        )(timeout=min(timeout_s, self._settings.request_timeout_s / 2), metadata=metadata)
         try:
-            with contextlib.suppress(asyncio.InvalidStateError):  # it has failed already; the read says why
-                await stream.write(pb.LeaseKeepAliveRequest(ID=lease))
-            answer = await stream.read()
+            ttl_s = await self._beats.beat(
+                member, metadata, lease, min(timeout_s, self._settings.request_timeout_s / 2)
+            )
         except asyncio.CancelledError:
             self._endpoints.explain_if_closed(True)
             raise
@@ -217,13 +214,13 @@ class EtcdStore:
             else:
                 self._endpoints.leave(member)
             raise StoreUnavailable(brief(error)) from error
-        finally:
-            stream.cancel()
-        if answer is grpc.aio.EOF:
-            raise StoreUnavailable("the stream ended")
-        if answer.TTL <= 0:
+        except StoreUnavailable as error:
+            trouble[member.name] = str(error)
+            self._endpoints.leave(member)
+            raise
+        if ttl_s <= 0:
             raise LeaseLost(f"lease {lease:x} has ended")
-        return int(answer.TTL)
+        return ttl_s
 
 
 def _item(kv: pb.KeyValue) -> KeyValue:
