@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from eru.cli import names
-from eru.cli.exits import usage
+from eru.cli.exits import Exit, usage
 from eru.cli.lazy import verb
 from eru.cli.node.verbs import show
 from eru.cli.parse import pairs
@@ -108,7 +108,8 @@ eru node set web1 --mark-workloads-down
 @click.option("--rm-disk", default="", metavar="DEVICES", help="Disks to forget, with commas.")
 @click.option("--delta", is_flag=True, help="Numbers are changes to what is there; they may be negative.")
 @click.option("--mark-workloads-down", is_flag=True, help="Mark the status of all its workloads as not running.")
-async def set_(session: Session, name: str, **values: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
+async def set_(session: Session, name: str, **values: Any) -> int:
     """Change a node. What is not given stays as it is."""
     values["cpu"] = _cores(values["cpu"])
     if not values["delta"]:
@@ -128,8 +129,13 @@ async def set_(session: Session, name: str, **values: Any) -> None:
         workloads_down=values["mark_workloads_down"],
     )
     async with names.naming(session, "node", name):
+        if values["dry_run"]:
+            from eru.cli.node import plan
+
+            return await plan.show(session, asked, values)
         node = await session.unary(rpc.SetNode, asked)
     show(session, node)
+    return Exit.OK
 
 
 def _cores(text: str) -> int | str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace as replace_
 from typing import Any
 
 import click
@@ -12,8 +14,11 @@ from eru.cli.lazy import verb
 from eru.cli.parse import pairs
 from eru.cli.resolve import short
 from eru.cli.session import Session
+from eru.cli.show import changes
+from eru.cli.show.changes import Change
 from eru.cli.show.document import as_data
 from eru.cli.show.tables import addresses
+from eru.cli.show.talk import counted
 from eru.cli.spec.read import load
 from eru.cli.workload import deploy_options as options
 from eru.model.errors import RemoteError
@@ -44,6 +49,7 @@ eru workload replace web.yaml --entry web --image shop:1.5 --node web1 --copy /d
 @click.option("--debug", is_flag=True, help="Have core print what happens inside.")
 @click.option("--ignore-hook", is_flag=True, help="Do not run the hooks of the spec.")
 @click.option("--after-create", multiple=True, metavar="COMMAND", help="Run this inside before the start.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would change.")
 async def replace(session: Session, spec: str, **values: Any) -> int:
     """Replace instances by new ones that keep the resources of the old. The old one survives a failed new one."""
     options.require(values, "entry", "image")
@@ -65,7 +71,71 @@ async def replace(session: Session, spec: str, **values: Any) -> int:
     asked = pb.ReplaceOptions(
         deployOpt=request, networkinherit=inherit, filter_labels=pairs("--label", values["label"]), copy=copies
     )
+    if values["dry_run"]:
+        return await _plan(session, asked, values)
     return await run(session, asked, concurrency=values["count"])
+
+
+# -- plan
+
+
+async def _plan(session: Session, asked: pb.ReplaceOptions, values: dict[str, Any]) -> int:
+    """Which instances, and what would be different in the new ones."""
+    new = asked.deployOpt
+    listed = pb.ListWorkloadsOptions(appname=new.name, entrypoint=new.entrypoint.name, labels=asked.filter_labels)
+    found = [
+        each
+        for each in await session.collect(rpc.ListWorkloads, listed)
+        if (not new.podname or each.podname == new.podname)
+        and (not new.node_filter.includes or each.nodename in new.node_filter.includes)
+    ]
+    if not found:
+        raise _nothing(new)
+    seen: dict[Change, int] = {}
+    for each in found:
+        for change in differences(each, asked):
+            seen[change] = seen.get(change, 0) + 1
+    shown = [
+        replace_(change, how=f"in {count} of {len(found)}: a new instance in its place")
+        for change, count in seen.items()
+    ]
+    session.show(changes.data(shown), lambda: changes.table(shown), sorted(each.name for each in found))
+    if not shown:
+        session.talk.say("as far as core knows, the new instances would be as the old ones")
+    session.talk.say(
+        f"{counted(len(found), 'instance')} would be replaced, {values['count']} at a time: the old one stops, the new "
+        "one takes its place and resources; where that fails, the old one is started again. Nothing was changed"
+    )
+    return Exit.OK
+
+
+def differences(old: pb.Workload, asked: pb.ReplaceOptions) -> list[Change]:
+    """What would be different, of what core knows about an instance: image, environment, labels, networks."""
+    new = asked.deployOpt
+    own = {key: value for key, value in old.labels.items() if not key.startswith(("ERU", "eru"))}
+    found = [
+        Change("image", old.image, new.image),
+        Change("env", changes.words(old.env), changes.words(new.env)),
+        Change("labels", _pairs(own), _pairs(new.labels)),
+        Change("privileged", str(old.privileged).lower(), str(new.entrypoint.privileged).lower()),
+    ]
+    if not asked.networkinherit:
+        before = {*old.publish, *old.status.networks}
+        if before:
+            found.append(Change("networks", changes.words(list(before)), changes.words(list(new.networks))))
+    return [each for each in found if each.real]
+
+
+def _pairs(labels: Mapping[str, str]) -> str:
+    return changes.words([f"{key}={value}" for key, value in labels.items()])
+
+
+def _nothing(new: pb.DeployOptions) -> Problem:
+    return Problem(
+        f"{new.name}/{new.entrypoint.name} has no instances to replace",
+        hint=f"eru workload deploy ... --entry {new.entrypoint.name}",
+        code=Exit.NOT_FOUND,
+    )
 
 
 async def run(session: Session, asked: pb.ReplaceOptions, *, concurrency: int) -> int:
@@ -86,11 +156,7 @@ async def run(session: Session, asked: pb.ReplaceOptions, *, concurrency: int) -
         session.talk.bad(str(error))
         failed += 1
     if not seen and not failed:
-        raise Problem(
-            f"{label} has no instances to replace",
-            hint=f"eru workload deploy ... --entry {asked.deployOpt.entrypoint.name}",
-            code=Exit.NOT_FOUND,
-        )
+        raise _nothing(asked.deployOpt)
     if not session.tables:
         session.show([as_data(each) for each in seen], str, [each.create.id for each in seen if not each.error])
     session.talk.say(f"replaced {done} of {done + failed} {label}")
