@@ -46,7 +46,7 @@ _TIMES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     (re.compile(r"--if-rev \d+"), "--if-rev N"),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "HH:MM:SS"),
     (re.compile(r'"create_time": \d+'), '"create_time": N'),
-    (re.compile(r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "YYYY-MM-DDTHH:MM:SSZ"),
+    (re.compile(r"(?<=  )20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "YYYY-MM-DDTHH:MM:SSZ"),
     (re.compile(r"\b3\.1\d\.\d+\b"), "3.N.N"),
     (re.compile(r" *(?:\b\d+[smhd])+ ago\b"), lambda found: "N ago".rjust(len(found[0]))),
     (re.compile(r"(?<=│ )\d+s *(?= │)"), lambda found: "N".ljust(len(found[0]))),

@@ -44,6 +44,7 @@ async def cache(session: Session, images: tuple[str, ...], pod: str, node: tuple
                 failed += 1
                 session.talk.bad(f"{answer.image} on {answer.nodename}: {answer.message or 'core gives no reason'}")
     if failed:
+        session.talk.tally(done, done + failed, "cached")
         return Exit.PARTLY if done else Exit.ERROR
     return Exit.OK
 
@@ -72,6 +73,7 @@ async def remove(
             for line in answer.messages:
                 session.talk.say(f"  {line}")
     if failed:
+        session.talk.tally(done, done + failed, "removed")
         return Exit.PARTLY if done else Exit.ERROR
     return Exit.OK
 

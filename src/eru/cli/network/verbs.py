@@ -84,5 +84,6 @@ async def _each(session: Session, ids: Sequence[str], work: Callable[[str], Awai
             session.talk.bad(f"{resolve.short(id_)}: {error}")
     if not problems:
         return Exit.OK
+    session.talk.tally(len(ids) - len(problems), len(ids), "done")
     session.talk.next(f"eru workload get {resolve.short(ids[0])}")
     return Exit.PARTLY if len(problems) < len(ids) else problems[0].code

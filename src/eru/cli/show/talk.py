@@ -55,6 +55,11 @@ class Talk:
         """One item of many failed; said even when quiet."""
         self._line(f"{self.paint('✗', RED)} {text}")
 
+    def tally(self, done: int, total: int, what: str) -> None:
+        """How many of several were done, when not all were; said even when quiet."""
+        if done < total > 1:
+            self._line(f"{done} of {total} {what}")
+
     def warn(self, text: str) -> None:
         """Something looks wrong, but the command goes on."""
         if not self.quiet:

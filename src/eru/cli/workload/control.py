@@ -69,6 +69,7 @@ class Tally:
             self.codes.append(Exit.ERROR)
         if not self.codes:
             return Exit.OK
+        self.session.talk.tally(self.done, self.done + len(self.codes), _DONE[self.action])
         return Exit.PARTLY if self.done else Exit.ERROR
 
 

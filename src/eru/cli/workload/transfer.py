@@ -176,4 +176,5 @@ async def _tell(session: Session, answers: AsyncIterator[pb.SendMessage], expect
         failed += 1
     if not failed:
         return Exit.OK
+    session.talk.tally(done, max(done + failed, expected), "sent")
     return Exit.PARTLY if done else Exit.ERROR
