@@ -122,3 +122,26 @@ def test_status_keeps_a_table_up_to_date_in_place(core: str, opened: Opened) -> 
         screen.until("workloads of shop/web 2")
         screen.type("q")
         screen.until("ended:0")
+
+
+def test_drain_asks_for_the_name_of_the_node_before_it_removes(core: str, opened: Opened) -> None:
+    with opened("node", "drain", "n1", "--remove", "--force") as screen:
+        screen.until("Type n1 to go on")
+        screen.type("no", "Enter")
+        screen.until("nothing was removed")
+        screen.until("ended:1")
+    assert len(run(core, "-o", "name", "workload", "list").split()) == 3
+    with opened("node", "drain", "n1", "--remove", "--force") as screen:
+        screen.until("Type n1 to go on")
+        screen.type("n1", "Enter")
+        screen.until("nothing is left on n1")
+        screen.until("ended:0")
+
+
+def test_drain_is_followed_until_the_node_is_empty(core: str, opened: Opened) -> None:
+    with opened("node", "drain", "n2", "--timeout", "1m") as screen:
+        screen.until("to go")
+        [left] = [line.split()[0] for line in run(core, "-o", "name", "node", "workloads", "n2").splitlines()]
+        run(core, "workload", "remove", left, "--force")
+        screen.until("is gone")
+        screen.until("ended:0")

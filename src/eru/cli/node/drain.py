@@ -85,8 +85,10 @@ async def _remove(session: Session, name: str, left: list[pb.Workload], *, force
     """What is left afterwards."""
     what = f"remove {counted(len(left), 'workload')} of node {name}"
     if not yes:
+        session.banner()
         session.write(_table(left))
-        if not click.confirm(f"{what[:1].upper()}{what[1:]}? Nothing replaces them", err=True):
+        question = f"{what[:1].upper()}{what[1:]}{session.where}? Nothing replaces them. Type {name} to go on"
+        if click.prompt(question, err=True, default="", show_default=False).strip() != name:
             raise Problem(
                 f"nothing was removed; node {name} still takes no new workloads", hint=f"eru node uncordon {name}"
             )
@@ -105,7 +107,7 @@ async def _watch(session: Session, name: str, left: list[pb.Workload], limit_s: 
         shown = [f"  {each.name} {state_of(each.status)}" for each in left[:SHOWN_MAX]]
         return [f"{len(left)} left on {name}, {duration(max(deadline - clock.monotonic(), 0))} to go", *shown]
 
-    async with progress(session.talk, session.world, lines):
+    async with progress(session.talk, session.world, lines) as live:
         while left and clock.monotonic() < deadline:
             await clock.sleep(min(LOOK_EVERY_S, max(deadline - clock.monotonic(), 0.0)))
             try:
@@ -115,6 +117,7 @@ async def _watch(session: Session, name: str, left: list[pb.Workload], limit_s: 
             there = {each.id for each in now}
             for each in left:
                 if each.id not in there:
+                    live.clear()
                     session.talk.good(f"{each.name} ({short(each.id)}) is gone")
             left[:] = now
     return left

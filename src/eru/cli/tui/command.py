@@ -41,6 +41,8 @@ async def run(session: Session, app: str = "", *, words: str = "", labels: Mappi
     if not usable():
         raise usage("eru tui needs a terminal", hint="eru status --once, eru top --once and eru events print instead")
     await session.core()
+    session.banner()
+    session.talk.quiet, session.talk.verbose = True, False  # the screen is not to be written over
     shown = Tui(session, app, labels)
     shown.state.place.words = words
     return await shown.run()
