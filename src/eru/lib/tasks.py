@@ -84,15 +84,19 @@ async def map_bounded(items: Iterable[T], work: Callable[[T], Awaitable[R]], lim
 
     The first failure cancels the rest and is raised.
     """
-    gate = asyncio.Semaphore(limit)
+    todo = list(items)
+    results: dict[int, R] = {}
+    numbers = iter(range(len(todo)))
 
-    async def one(item: T) -> R:
-        async with gate:
-            return await work(item)
+    async def worker() -> None:
+        """Takes one after the other: an item that is done at once costs no task of its own."""
+        for number in numbers:
+            results[number] = await work(todo[number])
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(item)) for item in items]
-    return [task.result() for task in tasks]
+        for _ in range(min(limit, len(todo))):
+            group.create_task(worker())
+    return [results[number] for number in range(len(todo))]
 
 
 async def shielded(work: Coroutine[Any, Any, T]) -> T:
