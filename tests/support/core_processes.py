@@ -31,6 +31,7 @@ class CoreProcess:
     settings: dict[str, Any] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    _said: int = 0  # bytes of the log that are of earlier lives
 
     @property
     def address(self) -> str:
@@ -52,6 +53,7 @@ class CoreProcess:
 
     def start(self, *, wait: bool = True) -> None:
         self.write()
+        self._said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*ERU, "core", "--config", str(self.config)],
@@ -65,7 +67,7 @@ class CoreProcess:
     def wait_until_serving(self) -> None:
         end = time.monotonic() + WAIT_S
         assert self.process is not None
-        while b"core serves" not in self.log.read_bytes().rpartition(b"listening")[2]:
+        while b"core serves" not in self.log.read_bytes()[self._said :]:
             assert self.process.poll() is None, f"{self.name} ended: {self.log.read_text()[-2000:]}"
             assert time.monotonic() < end, f"{self.name} does not serve: {self.log.read_text()[-2000:]}"
             time.sleep(0.05)

@@ -26,7 +26,7 @@ import structlog
 from google.protobuf.message import Message
 
 from eru.lib.retry import Backoff
-from eru.lib.tasks import TaskOwner
+from eru.lib.tasks import TaskOwner, task_owner
 from eru.lib.world import World
 from eru.model.errors import CoreUnreachable, InvalidInput, RemoteError
 from eru.wire import core_pb2 as pb
@@ -114,7 +114,7 @@ class _Link:
             ("grpc.keepalive_time_ms", int(limits.KEEPALIVE_S * 1000)),
             ("grpc.keepalive_timeout_ms", int(limits.KEEPALIVE_TIMEOUT_S * 1000)),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 2000),
+            ("grpc.max_reconnect_backoff_ms", 1000),
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),
         ]
@@ -329,10 +329,21 @@ class CoreClient:
         for link in order:
             if link.channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
                 return link
-        for link in order:
-            if await link.ready(self._connect_timeout_s):
-                return link
+        if (first := await self._first_ready(order)) is not None:
+            return first
         raise CoreUnreachable(await self._why(order), rpc=method.name, code=14)
+
+    async def _first_ready(self, links: Sequence[_Link]) -> _Link | None:
+        """Whichever can be talked to first: one that is just restarting holds nobody up who could go elsewhere."""
+        async with task_owner("connect") as owner:
+            attempts = {owner.start(link.address, link.ready(self._connect_timeout_s)): link for link in links}
+            left = set(attempts)
+            while left:
+                done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for attempt, link in attempts.items():
+                    if attempt in done and attempt.result():
+                        return link
+        return None
 
     async def _why(self, order: Sequence[_Link]) -> str:
         """A sentence about cores none of which can be reached."""
