@@ -77,6 +77,8 @@ Global___Empty: _TypeAlias = Empty  # noqa: Y015
 
 @_typing.final
 class CoreInfo(_message.Message):
+    """What core says of itself."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
@@ -86,11 +88,17 @@ class CoreInfo(_message.Message):
     OS_ARCH_FIELD_NUMBER: _builtins.int
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     version: _builtins.str
+    """release"""
     revison: _builtins.str
+    """commit it was built from (spelled so in the published API)"""
     build_at: _builtins.str
+    """when it was built"""
     golang_version: _builtins.str
+    """language and its version"""
     os_arch: _builtins.str
+    """system/processor"""
     identifier: _builtins.str
+    """of the cluster: same for all cores of a store"""
     def __init__(
         self,
         *,
@@ -111,13 +119,18 @@ Global___CoreInfo: _TypeAlias = CoreInfo  # noqa: Y015
 
 @_typing.final
 class ServiceStatus(_message.Message):
+    """The cores that run."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESSES_FIELD_NUMBER: _builtins.int
     INTERVAL_IN_SECOND_FIELD_NUMBER: _builtins.int
     interval_in_second: _builtins.int
+    """how often this is told even without a change"""
     @_builtins.property
-    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """host:port of each"""
+
     def __init__(
         self,
         *,
@@ -153,6 +166,8 @@ Global___Engine: _TypeAlias = Engine  # noqa: Y015
 
 @_typing.final
 class ListWorkloadsOptions(_message.Message):
+    """Which workloads; what is empty does not matter."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -182,10 +197,15 @@ class ListWorkloadsOptions(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     appname: _builtins.str
     entrypoint: _builtins.str
+    """only together with appname"""
     nodename: _builtins.str
+    """only together with appname and entrypoint"""
     limit: _builtins.int
+    """at most so many; 0: all"""
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """all of these"""
+
     def __init__(
         self,
         *,
@@ -205,12 +225,15 @@ Global___ListWorkloadsOptions: _TypeAlias = ListWorkloadsOptions  # noqa: Y015
 
 @_typing.final
 class Pod(_message.Message):
+    """A set of nodes."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     DESC_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     desc: _builtins.str
+    """what it is for, for people"""
     def __init__(
         self,
         *,
@@ -247,6 +270,8 @@ Global___Pods: _TypeAlias = Pods  # noqa: Y015
 
 @_typing.final
 class NodeResource(_message.Message):
+    """How much of a node is granted, and whether the books agree."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -254,10 +279,15 @@ class NodeResource(_message.Message):
     RESOURCE_CAPACITY_FIELD_NUMBER: _builtins.int
     RESOURCE_USAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """of the node"""
     resource_capacity: _builtins.str
+    """JSON: kind -> what there is"""
     resource_usage: _builtins.str
+    """JSON: kind -> what is granted"""
     @_builtins.property
-    def diffs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def diffs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """one sentence per disagreement between grants and workloads"""
+
     def __init__(
         self,
         *,
@@ -305,8 +335,11 @@ class ConnectNetworkOptions(_message.Message):
     IPV4_FIELD_NUMBER: _builtins.int
     IPV6_FIELD_NUMBER: _builtins.int
     network: _builtins.str
+    """its name"""
     target: _builtins.str
+    """id of a workload"""
     ipv4: _builtins.str
+    """address there; empty: the engine chooses"""
     ipv6: _builtins.str
     def __init__(
         self,
@@ -332,8 +365,11 @@ class DisconnectNetworkOptions(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     network: _builtins.str
+    """its name"""
     target: _builtins.str
+    """id of a workload"""
     force: _builtins.bool
+    """even if the engine hesitates"""
     def __init__(
         self,
         *,
@@ -394,6 +430,8 @@ Global___Networks: _TypeAlias = Networks  # noqa: Y015
 
 @_typing.final
 class Node(_message.Message):
+    """A machine with an engine."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -428,13 +466,20 @@ class Node(_message.Message):
     TEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     endpoint: _builtins.str
+    """how core reaches its engine"""
     podname: _builtins.str
     available: _builtins.bool
+    """its heartbeat is there"""
     bypass: _builtins.bool
+    """taken out of scheduling"""
     info: _builtins.str
+    """what the engine tells of itself, JSON; or why it does not"""
     resource_capacity: _builtins.str
+    """JSON: kind -> what there is"""
     resource_usage: _builtins.str
+    """JSON: kind -> what is granted"""
     test: _builtins.bool
+    """counts as alive without an agent"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -574,15 +619,22 @@ class AddNodeOptions(_message.Message):
     TEST_FIELD_NUMBER: _builtins.int
     nodename: _builtins.str
     endpoint: _builtins.str
+    """unix:///..., tcp://host:port, fake://..."""
     podname: _builtins.str
     ca: _builtins.str
+    """PEM, for tcp with TLS"""
     cert: _builtins.str
+    """PEM"""
     key: _builtins.str
+    """PEM"""
     test: _builtins.bool
+    """counts as alive without an agent"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
-    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]: ...
+    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """kind -> JSON of what there is; a kind that is left out is asked of the engine"""
+
     def __init__(
         self,
         *,
@@ -719,11 +771,17 @@ class ListNodesOptions(_message.Message):
     TIMEOUT_IN_SECOND_FIELD_NUMBER: _builtins.int
     SKIP_INFO_FIELD_NUMBER: _builtins.int
     podname: _builtins.str
+    """empty: all pods"""
     all: _builtins.bool
+    """also nodes that are down or bypassed"""
     timeout_in_second: _builtins.int
+    """how long engines may take for info"""
     skip_info: _builtins.bool
+    """do not ask the engines"""
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """all of these"""
+
     def __init__(
         self,
         *,
@@ -743,6 +801,8 @@ Global___ListNodesOptions: _TypeAlias = ListNodesOptions  # noqa: Y015
 
 @_typing.final
 class SetNodeOptions(_message.Message):
+    """Changes of a node; what is empty stays."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -801,12 +861,19 @@ class SetNodeOptions(_message.Message):
     cert: _builtins.str
     key: _builtins.str
     delta: _builtins.bool
+    """resources are to be added, and may be below zero"""
     workloads_down: _builtins.bool
+    """mark its workloads as down"""
     bypass: Global___TriOpt.ValueType
+    """take it out of scheduling, or back"""
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """replace all labels"""
+
     @_builtins.property
-    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]: ...
+    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """kind -> JSON"""
+
     def __init__(
         self,
         *,
@@ -831,12 +898,15 @@ Global___SetNodeOptions: _TypeAlias = SetNodeOptions  # noqa: Y015
 
 @_typing.final
 class SetNodeStatusOptions(_message.Message):
+    """A heartbeat."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NODENAME_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     nodename: _builtins.str
     ttl: _builtins.int
+    """seconds until it counts as missing"""
     def __init__(
         self,
         *,
@@ -900,6 +970,8 @@ Global___NodeStatusStreamMessage: _TypeAlias = NodeStatusStreamMessage  # noqa: 
 
 @_typing.final
 class NodeFilter(_message.Message):
+    """Which nodes may be used."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -927,12 +999,19 @@ class NodeFilter(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
     all: _builtins.bool
+    """also nodes that are down or bypassed"""
     @_builtins.property
-    def includes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def includes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """only these"""
+
     @_builtins.property
-    def excludes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def excludes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """not these"""
+
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """only with all of these"""
+
     def __init__(
         self,
         *,
@@ -951,6 +1030,8 @@ Global___NodeFilter: _TypeAlias = NodeFilter  # noqa: Y015
 
 @_typing.final
 class Workload(_message.Message):
+    """One running instance."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -1006,21 +1087,34 @@ class Workload(_message.Message):
     ENV_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """of the engine"""
     podname: _builtins.str
     nodename: _builtins.str
     name: _builtins.str
+    """app_entrypoint_ident"""
     privileged: _builtins.bool
+    """with all capabilities"""
     image: _builtins.str
     create_time: _builtins.int
+    """seconds since 1970"""
     resources: _builtins.str
+    """JSON: kind -> what it was granted"""
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """of its app, and Eru's own"""
+
     @_builtins.property
-    def publish(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def publish(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """network -> addresses with ports, with commas"""
+
     @_builtins.property
-    def status(self) -> Global___WorkloadStatus: ...
+    def status(self) -> Global___WorkloadStatus:
+        """as last reported by its agent"""
+
     @_builtins.property
-    def env(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def env(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what was asked for"""
+
     def __init__(
         self,
         *,
@@ -1047,6 +1141,8 @@ Global___Workload: _TypeAlias = Workload  # noqa: Y015
 
 @_typing.final
 class WorkloadStatus(_message.Message):
+    """What an agent reported last."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -1081,13 +1177,18 @@ class WorkloadStatus(_message.Message):
     id: _builtins.str
     running: _builtins.bool
     healthy: _builtins.bool
+    """its health check succeeds"""
     extension: _builtins.bytes
+    """whatever the reporter adds"""
     ttl: _builtins.int
+    """seconds until it is forgotten; 0: never"""
     appname: _builtins.str
     nodename: _builtins.str
     entrypoint: _builtins.str
     @_builtins.property
-    def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """name -> address"""
+
     def __init__(
         self,
         *,
@@ -1200,6 +1301,8 @@ Global___WorkloadStatusStreamOptions: _TypeAlias = WorkloadStatusStreamOptions  
 
 @_typing.final
 class WorkloadStatusStreamMessage(_message.Message):
+    """A change of status."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -1210,6 +1313,7 @@ class WorkloadStatusStreamMessage(_message.Message):
     id: _builtins.str
     error: _builtins.str
     delete: _builtins.bool
+    """it was removed, or its status ran out"""
     @_builtins.property
     def workload(self) -> Global___Workload: ...
     @_builtins.property
@@ -1297,8 +1401,11 @@ class RemoveWorkloadOptions(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
+    """also what runs, and whose hooks fail"""
     @_builtins.property
-    def IDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def IDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """full ids"""
+
     def __init__(
         self,
         *,
@@ -1361,7 +1468,9 @@ class ReallocOptions(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     @_builtins.property
-    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]: ...
+    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """kind -> JSON of changes, which may be below zero"""
+
     def __init__(
         self,
         *,
@@ -1644,16 +1753,23 @@ Global___BuildImageOptions: _TypeAlias = BuildImageOptions  # noqa: Y015
 
 @_typing.final
 class HookOptions(_message.Message):
+    """Commands run inside."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     AFTER_START_FIELD_NUMBER: _builtins.int
     BEFORE_STOP_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
+    """a failed hook fails the operation"""
     @_builtins.property
-    def after_start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def after_start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """after each start"""
+
     @_builtins.property
-    def before_stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def before_stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """before each stop"""
+
     def __init__(
         self,
         *,
@@ -1671,6 +1787,8 @@ Global___HookOptions: _TypeAlias = HookOptions  # noqa: Y015
 
 @_typing.final
 class HealthCheckOptions(_message.Message):
+    """How an agent decides about health."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TCP_PORTS_FIELD_NUMBER: _builtins.int
@@ -1678,10 +1796,15 @@ class HealthCheckOptions(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     http_port: _builtins.str
+    """must answer"""
     url: _builtins.str
+    """path that is asked for"""
     code: _builtins.int
+    """status it must answer with; 0: 200 to 499"""
     @_builtins.property
-    def tcp_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def tcp_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """must accept"""
+
     def __init__(
         self,
         *,
@@ -1700,6 +1823,8 @@ Global___HealthCheckOptions: _TypeAlias = HealthCheckOptions  # noqa: Y015
 
 @_typing.final
 class LogOptions(_message.Message):
+    """The engine's log driver."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -1725,8 +1850,11 @@ class LogOptions(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
     type: _builtins.str
+    """json-file, journald, ..."""
     @_builtins.property
-    def config(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def config(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """its options"""
+
     def __init__(
         self,
         *,
@@ -1743,6 +1871,8 @@ Global___LogOptions: _TypeAlias = LogOptions  # noqa: Y015
 
 @_typing.final
 class EntrypointOptions(_message.Message):
+    """How an app is started."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -1777,22 +1907,35 @@ class EntrypointOptions(_message.Message):
     SYSCTLS_FIELD_NUMBER: _builtins.int
     COMMANDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """without _"""
     command: _builtins.str
+    """one line that is split; used without commands"""
     privileged: _builtins.bool
+    """with all capabilities"""
     dir: _builtins.str
+    """working directory"""
     restart: _builtins.str
+    """no, always, on-failure[:times]"""
     @_builtins.property
     def log(self) -> Global___LogOptions: ...
     @_builtins.property
-    def publish(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def publish(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ports that clients use"""
+
     @_builtins.property
-    def healthcheck(self) -> Global___HealthCheckOptions: ...
+    def healthcheck(self) -> Global___HealthCheckOptions:
+        """without one, running is healthy"""
+
     @_builtins.property
     def hook(self) -> Global___HookOptions: ...
     @_builtins.property
-    def sysctls(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def sysctls(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """kernel settings"""
+
     @_builtins.property
-    def commands(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def commands(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """program and arguments"""
+
     def __init__(
         self,
         *,
@@ -1858,6 +2001,8 @@ Global___Volume: _TypeAlias = Volume  # noqa: Y015
 
 @_typing.final
 class DeployOptions(_message.Message):
+    """What to run, where, and how many."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     class _Strategy:
@@ -2051,46 +2196,84 @@ class DeployOptions(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     IGNORE_PULL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """of the app"""
     podname: _builtins.str
+    """where"""
     image: _builtins.str
     extra_args: _builtins.str
+    """appended to entrypoint.command"""
     count: _builtins.int
+    """how many, as the strategy counts"""
     user: _builtins.str
+    """empty: as the image says"""
     debug: _builtins.bool
+    """core's own log driver, whatever log says"""
     open_stdin: _builtins.bool
+    """keep standard input open"""
     deploy_strategy: Global___DeployOptions.Strategy.ValueType
+    """how to spread"""
     nodes_limit: _builtins.int
+    """what the strategy says: per node, or how many nodes"""
     ignore_hook: _builtins.bool
+    """do not run hooks"""
     raw_args: _builtins.bytes
+    """JSON for the engine: cap_add, cap_drop, ulimits, ..."""
     ignore_pull: _builtins.bool
+    """use the image that is there"""
     @_builtins.property
     def entrypoint(self) -> Global___EntrypointOptions: ...
     @_builtins.property
-    def nodenames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def nodenames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """older form of node_filter.includes"""
+
     @_builtins.property
-    def env(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def env(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """KEY=VALUE"""
+
     @_builtins.property
-    def dns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def dns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """name servers"""
+
     @_builtins.property
-    def extra_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def extra_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """name:address"""
+
     @_builtins.property
-    def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """name -> address, or empty"""
+
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """of the workloads"""
+
     @_builtins.property
-    def nodelabels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def nodelabels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """older form of node_filter.labels"""
+
     @_builtins.property
-    def data(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]: ...
+    def data(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """path -> content, put in before the start"""
+
     @_builtins.property
-    def after_create(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def after_create(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """commands run inside before the start"""
+
     @_builtins.property
-    def node_filter(self) -> Global___NodeFilter: ...
+    def node_filter(self) -> Global___NodeFilter:
+        """which nodes may be used"""
+
     @_builtins.property
-    def modes(self) -> _containers.MessageMap[_builtins.str, Global___FileMode]: ...
+    def modes(self) -> _containers.MessageMap[_builtins.str, Global___FileMode]:
+        """path -> mode of data"""
+
     @_builtins.property
-    def owners(self) -> _containers.MessageMap[_builtins.str, Global___FileOwner]: ...
+    def owners(self) -> _containers.MessageMap[_builtins.str, Global___FileOwner]:
+        """path -> owner of data"""
+
     @_builtins.property
-    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]: ...
+    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """kind -> JSON of what one instance wants"""
+
     def __init__(
         self,
         *,
@@ -2180,14 +2363,23 @@ class ReplaceOptions(_message.Message):
     COPY_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     networkinherit: _builtins.bool
+    """join the networks of the old one"""
     @_builtins.property
-    def deployOpt(self) -> Global___DeployOptions: ...
+    def deployOpt(self) -> Global___DeployOptions:
+        """the new instances; resources empty: as before"""
+
     @_builtins.property
-    def filter_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def filter_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """only instances with these"""
+
     @_builtins.property
-    def copy(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def copy(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """path in the old one -> path in the new one"""
+
     @_builtins.property
-    def IDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def IDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """only these"""
+
     def __init__(
         self,
         *,
@@ -2486,6 +2678,8 @@ Global___SendOptions: _TypeAlias = SendOptions  # noqa: Y015
 
 @_typing.final
 class FileOptions(_message.Message):
+    """A piece of a file."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     IDS_FIELD_NUMBER: _builtins.int
@@ -2495,10 +2689,14 @@ class FileOptions(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
     dst: _builtins.str
+    """path inside"""
     size: _builtins.int
+    """of the whole file"""
     chunk: _builtins.bytes
     @_builtins.property
-    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """workloads it goes to"""
+
     @_builtins.property
     def mode(self) -> Global___FileMode: ...
     @_builtins.property
@@ -2580,6 +2778,8 @@ Global___BuildImageMessage: _TypeAlias = BuildImageMessage  # noqa: Y015
 
 @_typing.final
 class CreateWorkloadMessage(_message.Message):
+    """One instance of a deploy: done or failed."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -2618,9 +2818,13 @@ class CreateWorkloadMessage(_message.Message):
     error: _builtins.str
     success: _builtins.bool
     hook: _builtins.bytes
+    """what hooks printed"""
     resources: _builtins.str
+    """JSON of what it was granted"""
     @_builtins.property
-    def publish(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def publish(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """network -> addresses"""
+
     def __init__(
         self,
         *,
@@ -2896,6 +3100,8 @@ Global___SendMessage: _TypeAlias = SendMessage  # noqa: Y015
 
 @_typing.final
 class AttachWorkloadMessage(_message.Message):
+    """A piece of output."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKLOAD_ID_FIELD_NUMBER: _builtins.int
@@ -2903,6 +3109,7 @@ class AttachWorkloadMessage(_message.Message):
     STD_STREAM_TYPE_FIELD_NUMBER: _builtins.int
     workload_id: _builtins.str
     data: _builtins.bytes
+    """`[exitcode] N` is the end"""
     std_stream_type: Global___StdStreamType.ValueType
     def __init__(
         self,
@@ -2921,6 +3128,8 @@ Global___AttachWorkloadMessage: _TypeAlias = AttachWorkloadMessage  # noqa: Y015
 
 @_typing.final
 class RunAndWaitOptions(_message.Message):
+    """First deploy_options, then input."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DEPLOY_OPTIONS_FIELD_NUMBER: _builtins.int
@@ -2928,7 +3137,9 @@ class RunAndWaitOptions(_message.Message):
     ASYNC_FIELD_NUMBER: _builtins.int
     ASYNC_TIMEOUT_FIELD_NUMBER: _builtins.int
     cmd: _builtins.bytes
+    """input"""
     async_timeout: _builtins.int
+    """seconds it may take then"""
     @_builtins.property
     def deploy_options(self) -> Global___DeployOptions: ...
     def __init__(
@@ -2954,9 +3165,13 @@ class ControlWorkloadOptions(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
+    """start, stop, restart, suspend, resume"""
     force: _builtins.bool
+    """go on even if a hook fails"""
     @_builtins.property
-    def IDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def IDs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """full ids"""
+
     def __init__(
         self,
         *,
@@ -3007,8 +3222,11 @@ class RawEngineOptions(_message.Message):
     IGNORE_LOCK_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     op: _builtins.str
+    """what the engine shall do"""
     params: _builtins.bytes
+    """JSON"""
     ignore_lock: _builtins.bool
+    """not used: there are no locks"""
     def __init__(
         self,
         *,
@@ -3058,7 +3276,9 @@ class LogStreamOptions(_message.Message):
     FOLLOW_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     tail: _builtins.str
+    """so many last lines; empty or all: everything"""
     since: _builtins.str
+    """RFC 3339 or seconds since 1970"""
     until: _builtins.str
     follow: _builtins.bool
     def __init__(
@@ -3108,6 +3328,8 @@ Global___LogStreamMessage: _TypeAlias = LogStreamMessage  # noqa: Y015
 
 @_typing.final
 class ExecuteWorkloadOptions(_message.Message):
+    """First everything but repl_cmd, then input."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKLOAD_ID_FIELD_NUMBER: _builtins.int
@@ -3119,11 +3341,17 @@ class ExecuteWorkloadOptions(_message.Message):
     workload_id: _builtins.str
     workdir: _builtins.str
     open_stdin: _builtins.bool
+    """there will be input"""
     repl_cmd: _builtins.bytes
+    """input"""
     @_builtins.property
-    def commands(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def commands(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """program and arguments"""
+
     @_builtins.property
-    def envs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def envs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """KEY=VALUE"""
+
     def __init__(
         self,
         *,
@@ -3144,6 +3372,8 @@ Global___ExecuteWorkloadOptions: _TypeAlias = ExecuteWorkloadOptions  # noqa: Y0
 
 @_typing.final
 class CapacityMessage(_message.Message):
+    """How many instances would fit."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -3170,7 +3400,9 @@ class CapacityMessage(_message.Message):
     NODE_CAPACITIES_FIELD_NUMBER: _builtins.int
     total: _builtins.int
     @_builtins.property
-    def node_capacities(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    def node_capacities(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """node -> how many"""
+
     def __init__(
         self,
         *,
