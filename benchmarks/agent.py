@@ -23,6 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ DOCKER = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 QUIET_S = 3.0
 SETTLE_S = 7.0  # the published agent lists its containers only after one connection timeout
 TICKS = os.sysconf("SC_CLK_TCK")
+TEXT = "x" * 91
 SINK = r"""
 import re, socket, sys, threading
 server = socket.socket(); server.bind(("127.0.0.1", int(sys.argv[1]))); server.listen(64)
@@ -47,6 +50,28 @@ def serve(connection):
         out.write(data)
 while True:
     threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+
+
+READER = r"""
+import resource, selectors, socket, sys
+path, wanted, ids = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+poll, buffer, got = selectors.DefaultSelector(), bytearray(1 << 18), 0
+for id in ids:
+    link = socket.socket(socket.AF_UNIX); link.connect(path)
+    link.sendall(f"POST /containers/{id}/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+                 "Upgrade: tcp\r\nContent-Length: 0\r\n\r\n".encode())
+    head = b""
+    while b"\r\n\r\n" not in head: head += link.recv(1)
+    poll.register(link, selectors.EVENT_READ)
+print("attached", flush=True)
+while got < wanted:
+    for key, _ in poll.select():
+        size = key.fileobj.recv_into(buffer)
+        if not size: sys.exit("the engine closed an attach")
+        got += buffer.count(b"\n", 0, size)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, flush=True)
 """
 
 
@@ -97,31 +122,98 @@ class Agent:
 
 
 async def burst(agent: Agent, sink: Path, containers: int, lines: int) -> None:
-    """`lines` in total from `containers` at full speed: lost, rate, cost."""
-    workloads = Workloads(DOCKER)
+    """`lines` in total from `containers` at full speed, all at once: lost, rate, cost."""
     each = lines // containers
     clear(sink)
-    text = "x" * 91
-    script = f"i=0; while [ $i -lt 10 ]; do sleep 0.1; i=$((i+1)); done; yes {text} | head -n {each}; sleep 1000"
-    try:
+    with printing(containers, each) as go:
+        await asyncio.to_thread(go.start)
+        await asyncio.sleep(SETTLE_S / 2)
         cpu, began = agent.cpu_s(), time.monotonic()
-        starting = [asyncio.to_thread(workloads.run, "sh", "-c", script) for _ in range(containers)]
-        starts = asyncio.gather(*starting)
-        size, changed, first = 0, began, 0.0
-        while not starts.done() or time.monotonic() - changed < QUIET_S:
+        go.now()
+        size, changed = 0, began
+        while time.monotonic() - changed < QUIET_S:
             await asyncio.sleep(0.05)
             if (now := size_of(sink)) != size:
-                first = first or time.monotonic()
                 size, changed = now, time.monotonic()
-        got = count(sink, text.encode())
+        got = count(sink, TEXT.encode())
         cost = (agent.cpu_s() - cpu) / (got / 1e6) if got else 0.0
-        rate = got / max(changed - first, 0.001)
         print(
             f"  {agent.name:9} {containers:3} containers: lost {each * containers - got:8} of {each * containers}, "
-            f"{rate:9.0f} lines/s, {cost:5.2f} CPU s per million, peak {agent.memory_mib('VmHWM'):4.0f} MiB"
+            f"{got / max(changed - began, 0.001):9.0f} lines/s, {cost:5.2f} CPU s per million, "
+            f"peak {agent.memory_mib('VmHWM'):4.0f} MiB",
+            flush=True,
         )
-    finally:
-        workloads.clean()
+
+
+async def ceiling(containers: int, lines: int) -> None:
+    """What Docker delivers to a reader that throws everything away, and what it spends on that."""
+    each = lines // containers
+    with printing(containers, each) as go:
+        await asyncio.to_thread(go.start)
+        what = [DOCKER.removeprefix("unix://"), str(each * containers), *go.ids]
+        out = asyncio.subprocess.PIPE
+        reader = await asyncio.create_subprocess_exec(sys.executable, "-c", READER, *what, stdout=out)
+        try:
+            async with asyncio.timeout(60):
+                assert reader.stdout is not None
+                await reader.stdout.readline()
+                daemon, began = docker_cpu_s(), time.monotonic()
+                go.now()
+                own = float(await reader.stdout.readline())
+                spent, daemon = time.monotonic() - began, docker_cpu_s() - daemon
+        except BaseException:
+            reader.kill()
+            raise
+        print(
+            f"  no agent  {containers:3} containers: {each * containers / spent:9.0f} lines/s, CPU s per million: "
+            f"dockerd {daemon / lines * 1e6:5.2f}, reader {own / lines * 1e6:5.2f}",
+            flush=True,
+        )
+
+
+class Printing:
+    """Containers that wait for a sign and then print `each` lines as fast as they can."""
+
+    def __init__(self, folder: str, containers: int, each: int) -> None:
+        self._folder, self._containers = folder, containers
+        wait = "while [ ! -e /go/now ]; do sleep 0.02; done"
+        self._script = f"{wait}; yes {TEXT} | head -n {each}; sleep 1000"
+        self.workloads = Workloads(DOCKER)
+
+    @property
+    def ids(self) -> list[str]:
+        return self.workloads.ids
+
+    def start(self) -> None:
+        for _ in range(self._containers):
+            self.workloads.run("sh", "-c", self._script, Binds=[f"{self._folder}:/go"])
+
+    def now(self) -> None:
+        (Path(self._folder) / "now").touch()
+
+
+@contextmanager
+def printing(containers: int, each: int) -> Iterator[Printing]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Printing(folder, containers, each)
+        try:
+            yield made
+        finally:
+            made.workloads.clean()
+
+
+def docker_cpu_s() -> float:
+    """Of all dockerd processes of this machine."""
+    spent = 0.0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = path.read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        if name == "dockerd":
+            fields = rest.split()
+            spent += (int(fields[11]) + int(fields[12])) / TICKS
+    return spent
 
 
 def clear(path: Path) -> None:
@@ -232,6 +324,8 @@ def main() -> None:
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, pod {POD}")
     ours = [sys.executable, "-c", PROGRAM]
     print("ours")
+    for containers in options.containers:
+        asyncio.run(ceiling(containers, options.lines))
     asyncio.run(measure("ours", ours, options))
     published = os.environ.get("ERU_PUBLISHED_AGENT", "")
     if not shutil.which(published):
