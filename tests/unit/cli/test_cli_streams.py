@@ -195,11 +195,22 @@ def test_watching_nodes_and_cores(eru, script):
             pb.NodeStatusStreamMessage(nodename="n1", podname="p"),
             pb.NodeStatusStreamMessage(nodename="n2", error="unknown"),
         ],
-        "WatchServiceStatus": [pb.ServiceStatus(addresses=["b:1", "a:1"])],
     }
     done = eru("node", "watch-status")
     assert done.out == "n1 of pod p is alive\nn1 of pod p is dead\n"
     assert "node n2: unknown" in done.err
     first = eru("-o", "json", "node", "watch-status").out.split("]")[0] + "]"
     assert first == '[\n  {\n    "nodename": "n1",\n    "podname": "p",\n    "alive": true\n  }\n]'
-    assert eru("core", "watch").out == "0: a:1\n1: b:1\n"
+
+
+def test_watching_cores_goes_on_when_one_goes_away(eru, script):
+    turns = iter([["b:1", "a:1"], ["a:1", "b:1"], ["b:1"]])
+
+    def answer(request):
+        yield pb.ServiceStatus(addresses=next(turns, None) or _broken())
+
+    script.answers["WatchServiceStatus"] = answer
+    done = eru("core", "watch")
+    assert done.code == 1
+    assert done.out == "0: a:1\n1: b:1\n0: b:1\n"  # an equal list is not shown again
+    assert "core went away, looking for one" in done.err

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
+from eru.cli.cluster.status import RECONNECT_S
+from eru.cli.exits import Problem
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.show.document import as_data
 from eru.cli.show.table import render
+from eru.lib.retry import Backoff
+from eru.model.errors import CoreUnreachable
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
@@ -33,8 +39,29 @@ async def info(session: Session) -> None:
 async def watch(session: Session) -> None:
     """Follow which cores run; one line per core at each change. Ctrl-C ends it."""
     session.talk.say("watching the list of cores, Ctrl-C ends it")
-    async for status in session.stream(rpc.WatchServiceStatus, pb.Empty()):
-        if not session.tables:
-            session.document(as_data(status))
-            continue
+    backoff = Backoff(session.world, first_s=0.2, most_s=2.0)
+    clock, heard_at, before = session.world.clock, 0.0, None
+    while True:
+        try:
+            async with aclosing(session.stream(rpc.WatchServiceStatus, pb.Empty())) as lists:
+                async for status in lists:
+                    backoff.reset()
+                    heard_at, cores = clock.monotonic(), sorted(status.addresses)
+                    if cores != before:
+                        _show(session, status)
+                    before = cores
+        except CoreUnreachable:
+            if before is None:
+                raise
+        if not backoff.tries:
+            session.talk.warn("core went away, looking for one")
+        if clock.monotonic() - heard_at > RECONNECT_S:
+            raise Problem(f"no core came back within {RECONNECT_S:g}s", hint="eru doctor")
+        await backoff.wait()
+
+
+def _show(session: Session, status: pb.ServiceStatus) -> None:
+    if session.tables:
         session.write("".join(f"{index}: {address}\n" for index, address in enumerate(sorted(status.addresses))))
+    else:
+        session.document(as_data(status))
