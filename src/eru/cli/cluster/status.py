@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 import click
@@ -16,7 +16,9 @@ from eru.cli.parse import pairs
 from eru.cli.resolve import short
 from eru.cli.session import Session
 from eru.cli.show import times
+from eru.cli.show.columns import Column
 from eru.cli.show.document import as_data
+from eru.cli.show.lists import state_colour
 from eru.cli.show.table import render
 from eru.cli.show.tables import addresses
 from eru.cli.workload.health import state_of
@@ -147,11 +149,25 @@ async def _now(session: Session, app: str, labels: dict[str, str], wanted: Wante
         for each in found
     ]
     heads = ["NAME", "ID", "NODE", "STATE", "AGE", "ADDRESSES"]
-    session.show([as_data(each) for each in found], lambda: render(heads, rows), [each.id for each in found])
+    session.show(
+        [as_data(each) for each in found],
+        lambda: render(heads, rows),
+        [each.id for each in found],
+        lambda: _columns(heads, rows),
+    )
     if session.tables and found:
         healthy = sum(state_of(each.status) == "healthy" for each in found)
         session.talk.say(f"{healthy} of {len(found)} healthy")
     return {each.id: each.name for each in found}
+
+
+def _columns(heads: Sequence[str], rows: Sequence[Sequence[Sequence[str]]]) -> list[Column]:
+    """For a terminal."""
+    keep = {"NAME": 9, "STATE": 9, "NODE": 8, "AGE": 6, "ADDRESSES": 5, "ID": 4}
+    return [
+        Column(head, [row[at][0] for row in rows], matters=keep[head], colour=state_colour if head == "STATE" else None)
+        for at, head in enumerate(heads)
+    ]
 
 
 def _age(session: Session, workload: pb.Workload) -> str:

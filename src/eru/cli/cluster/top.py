@@ -16,6 +16,7 @@ from eru.cli.exits import Exit, Problem, not_found, usage
 from eru.cli.lazy import verb
 from eru.cli.parse import choice, seconds
 from eru.cli.session import Session
+from eru.cli.show.columns import Column
 from eru.cli.show.resources import opened
 from eru.cli.show.table import render, width
 from eru.cli.show.talk import counted
@@ -193,10 +194,24 @@ async def _once(session: Session, view: View) -> int:
     found = view.sorted
     if not found and view.source.nodes:
         raise not_found("there is no node to look at", hint="`eru node list` shows what there is")
-    session.show([_data(row) for row in found], lambda: render(heads, [[[c] for c in r] for r in body]), _ids(found))
+    session.show(
+        [_data(row) for row in found],
+        lambda: render(heads, [[[cell] for cell in row] for row in body]),
+        _ids(found),
+        lambda: _columns(heads, body),
+    )
     for error in sorted({row.error for row in found if row.error}):
         session.talk.warn(error)
     return Exit.ERROR if any(row.error for row in found) else Exit.OK
+
+
+def _columns(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[Column]:
+    """For a terminal: names and shares stay longest."""
+    keep = {"NAME": 9, "NODE": 7, "CPU": 8, "CPU%": 6, "MEMORY": 8, "MEM%": 6}
+    return [
+        Column(head, [row[at] for row in body], matters=keep.get(head, 3), right=at >= _NUMBERS_FROM)
+        for at, head in enumerate(heads)
+    ]
 
 
 def _data(row: Use) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from eru.cli.exits import Exit, human_bytes
 from eru.cli.lazy import verb
 from eru.cli.pod.nodes import fetch
 from eru.cli.session import Session
+from eru.cli.show.columns import Column
 from eru.cli.show.health import PROBLEMS_SHOWN_MAX, RESOURCES, Problem, Room, node_state, problems, rooms
 from eru.cli.show.table import render
 from eru.cli.show.talk import RED, YELLOW, wants_colour
@@ -23,7 +24,11 @@ from eru.wire import methods as rpc
 LISTING_S = 10
 
 
-@verb("status", examples="eru pod status\neru pod status prod           its nodes one by one\neru -o json pod status")
+@verb(
+    "status",
+    watch=True,
+    examples="eru pod status\neru pod status prod           its nodes one by one\neru pod status --watch",
+)
 @click.argument("name", required=False, default="", shell_complete=names.pods)
 async def status(session: Session, name: str) -> int:
     """How a pod is, or all: what is wrong, nodes, room, and how many workloads run and are healthy."""
@@ -40,9 +45,10 @@ async def status(session: Session, name: str) -> int:
     summaries = [_summary(pod.name, [each for each in nodes if each.podname == pod.name], on_node) for pod in pods]
     for each in summaries:
         each["problems"] = [problem.text for problem in problems(each.pop("of"), on_node)]
-    session.show(summaries, lambda: _pods(summaries), [pod.name for pod in pods])
-    if name and session.tables and nodes:
-        session.write(_nodes(nodes, on_node))
+    _table(session, summaries, *_pods(summaries))
+    if name and session.tables and nodes and session.intercept is None:
+        session.write("\n" if session.screen else "")
+        _table(session, None, *_nodes(nodes, on_node))
     if not nodes:
         session.talk.say("no node yet")
         session.talk.next(f"eru node add {name or 'POD'} --endpoint unix:///var/run/docker.sock")
@@ -82,7 +88,8 @@ def _summary(pod: str, nodes: Sequence[pb.Node], on_node: Mapping[str, Sequence[
         "pod": pod,
         "nodes": {"all": len(nodes), **{word: states.count(word) for word in ("up", "down", "bypassed")}},
         "resources": {
-            name: {"capacity": has.capacity, "used": has.used, "free": has.free} for name, has in room.items()
+            name: {"capacity": has.capacity, "used": round(has.used, 6), "free": round(has.free, 6)}
+            for name, has in room.items()
         },
         "workloads": counts,
         "of": nodes,
@@ -95,7 +102,20 @@ def _counts(workloads: Iterable[pb.Workload]) -> dict[str, int]:
     return {"all": len(states), "running": healthy + states.count("running"), "healthy": healthy}
 
 
-def _pods(summaries: Sequence[dict[str, Any]]) -> str:
+def _table(session: Session, data: Any, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Boxed where piped, fitted on a terminal; the first column is the name."""
+
+    def columns() -> list[Column]:
+        keep = {heads[0]: 9, "DOWN": 8, "HEALTHY": 8, "STATE": 8, "RUNNING": 7}
+        return [
+            Column(head.upper(), [row[at] for row in rows], matters=keep.get(head, 5)) for at, head in enumerate(heads)
+        ]
+
+    names = [row[0] for row in rows]
+    session.show(data, lambda: render(heads, [[[cell] for cell in row] for row in rows]), names, columns)
+
+
+def _pods(summaries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     kinds = [name for name in RESOURCES if any(each["resources"][name]["capacity"] for each in summaries)]
     heads = ["POD", "NODES", "UP", "DOWN", "BYPASSED", *kinds, "WORKLOADS", "RUNNING", "HEALTHY"]
     records = []
@@ -104,21 +124,20 @@ def _pods(summaries: Sequence[dict[str, Any]]) -> str:
         room = [
             _share(name, Room(**{key: each["resources"][name][key] for key in ("capacity", "used")})) for name in kinds
         ]
-        cells = [each["pod"], *nodes.values(), *room, *counts.values()]
-        records.append([[str(cell)] for cell in cells])
-    return render(heads, records)
+        records.append([str(cell) for cell in (each["pod"], *nodes.values(), *room, *counts.values())])
+    return heads, records
 
 
-def _nodes(nodes: Sequence[pb.Node], on_node: Mapping[str, Sequence[pb.Workload]]) -> str:
+def _nodes(nodes: Sequence[pb.Node], on_node: Mapping[str, Sequence[pb.Workload]]) -> tuple[list[str], list[list[str]]]:
     kinds = [name for name in RESOURCES if any(rooms(node)[name].capacity for node in nodes)]
     heads = ["NODE", "STATE", *kinds, "WORKLOADS", "RUNNING", "HEALTHY"]
     order = {"down": 0, "bypassed": 1, "up": 2}
     records = []
     for node in sorted(nodes, key=lambda node: (order[node_state(node)], node.name)):
         room = [_share(name, rooms(node)[name]) for name in kinds]
-        cells = [node.name, node_state(node), *room, *_counts(on_node.get(node.name, ())).values()]
-        records.append([[str(cell)] for cell in cells])
-    return render(heads, records)
+        counts = _counts(on_node.get(node.name, ())).values()
+        records.append([str(cell) for cell in (node.name, node_state(node), *room, *counts)])
+    return heads, records
 
 
 def _share(name: str, room: Room) -> str:
