@@ -21,7 +21,7 @@ from eru.cli.cluster.cores import ask_each
 from eru.cli.cluster.doctor import DOCKER_SOCKET, examined
 from eru.cli.cluster.support.scrub import MASK, Scrubber
 from eru.cli.cluster.timeline import document
-from eru.cli.exits import Exit, Problem
+from eru.cli.exits import Exit, Problem, usage
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.show.document import as_data
@@ -74,6 +74,7 @@ async def bundle(session: Session, target: str, config: tuple[str, ...]) -> int:
     now_ns = session.world.clock.now_ns()
     stem = f"eru-support-{utc(now_ns).replace(':', '').replace('-', '')}"
     target = target or f"{stem}.tar.gz"
+    await asyncio.to_thread(_check, target)
     asked = session.settings
     scrubber = Scrubber([asked.password, *(_passwords())])
     files: Files = {"README.txt": _README.format(when=utc(now_ns), mask=MASK)}
@@ -236,13 +237,19 @@ def _packed(stem: str, files: dict[str, str], at_s: int) -> bytes:
     return out.getvalue()
 
 
+def _check(target: str) -> None:
+    """Refuse a place that cannot be written to before anything is collected for it."""
+    path = Path(target)
+    if target != "-" and path.exists():
+        raise Problem(f"{target} is there already", hint="name another file with -o", code=Exit.USAGE)
+    if target != "-" and not path.absolute().parent.is_dir():
+        raise usage(f"there is no directory {path.parent}", hint="name a file in one that is there with -o")
+
+
 def _write(target: str, data: bytes) -> None:
     if target == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    try:
-        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(data)
-    except FileExistsError:
-        raise Problem(f"{target} is there already", hint="name another file with -o", code=Exit.USAGE) from None
+    with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
