@@ -22,8 +22,9 @@ from eru.model.errors import EngineError, EngineRefused, EngineUnreachable
 FRAME = struct.Struct(">BxxxL")
 HEAD_MAX = 64 << 10  # bytes of an answer's head
 TAIL_LINES = 20_000  # kept lines that are looked through from the end of a log first
+TAIL_BYTES = 8 << 20  # more than this is not held, but read again line by line
 LONG_TAIL_LINES = 500_000
-LINE_MAX = 16 << 20  # bytes of one kept line put together from its parts
+LINE_MAX = 8 << 20  # bytes of one kept line put together from its parts
 EVENTS = ["create", "attach", "start", "die", "destroy", "pause", "unpause", "connect", "disconnect"]
 
 
@@ -177,9 +178,14 @@ class DockerRuntime:
         """Docker scans a log from its beginning for `since`, but finds its end fast: try the end first."""
         await self.http.negotiate()
         recent: list[PastLine] = []
-        async for lines in self._kept(id, tty, {"tail": str(TAIL_LINES), "since": _stamp(since_ns)}):
-            recent.extend(lines)
-        if len(recent) < TAIL_LINES // 2:  # lines kept in several parts count several times there
+        size = 0
+        async with aclosing(self._kept(id, tty, {"tail": str(TAIL_LINES), "since": _stamp(since_ns)})) as batches:
+            async for lines in batches:
+                recent.extend(lines)
+                size += sum(len(line.data) for line in lines)
+                if size > TAIL_BYTES:
+                    break
+        if len(recent) < TAIL_LINES // 2 and size <= TAIL_BYTES:  # lines kept in several parts count several times
             if recent:
                 yield recent
             return

@@ -31,7 +31,7 @@ from eru.lib.world import World
 
 TRIES = 7  # an engine keeps lines a moment later than it delivers them
 RETRY_FIRST_S = 0.005  # doubling: about 0.6 s in all
-UNFINISHED_MAX = 16 << 20  # bytes of a kept line without its end; larger ones are parts
+UNFINISHED_MAX = 8 << 20  # bytes of a kept line without its end; larger ones are parts
 KNOWN_MAX = 1000  # kept lines handed on that may still arrive live
 
 HandOn = Callable[[list[PastLine]], Awaitable[None]]
@@ -147,9 +147,10 @@ class Joint:
         return Met({}, {stream: missing} if missing else {}, kept is not None)
 
     async def _new(self, since_ns: int = 0) -> Any:
-        async with aclosing(_generator(self._past.lines(max(since_ns, self._anchor.since_ns)))) as batches:
+        known = Anchor(dict(self._anchor.upto_ns))  # parts of a very long line have one time: not what this pass adds
+        async with aclosing(_generator(self._past.lines(max(since_ns, known.since_ns)))) as batches:
             async for lines in batches:
-                yield [line for line in lines if self._anchor.is_new(line)]
+                yield [line for line in lines if known.is_new(line)]
 
     async def _pass(self, lines: list[PastLine]) -> None:
         await self._hand_on(lines)
