@@ -10,6 +10,8 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import click
@@ -228,11 +230,42 @@ def _failed(error: BaseException) -> int:
 
 def _complete(group: click.Command, program: str) -> None:
     """Answer the shell when it asks for completions."""
-    instruction = os.environ.get(f"_{program.upper().replace('-', '_')}_COMPLETE")
-    if instruction:
+    variable = f"_{program.upper().replace('-', '_')}_COMPLETE"
+    instruction = os.environ.get(variable, "")
+    if not instruction:
+        return
+    if not instruction.endswith("_complete"):  # the script itself
         from click.shell_completion import shell_complete
 
-        sys.exit(shell_complete(group, {}, program, f"_{program.upper().replace('-', '_')}_COMPLETE", instruction))
+        sys.exit(shell_complete(group, {}, program, variable, instruction))
+    from eru.cli import name_cache
+    from eru.cli.context.place import place
+    from eru.lib import wall
+
+    path = name_cache.of_line(program, __version__, place())
+    held = name_cache.load(path, wall.now_s())
+    if held is not None and (held[1] < name_cache.FRESH_S or name_cache.renew()):
+        sys.stdout.write("".join(held[0]))
+        sys.exit(0)
+    sys.exit(_answer(group, program, variable, instruction, path))
+
+
+def _answer(group: click.Command, program: str, variable: str, instruction: str, path: Path) -> int:
+    """Find out what the shell is to offer, and keep it."""
+    from click.shell_completion import shell_complete
+
+    from eru.cli import name_cache
+    from eru.lib import wall
+
+    written = io.BytesIO()
+    told = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
+    with redirect_stdout(told):
+        code = shell_complete(group, {}, program, variable, instruction)
+    text = written.getvalue().decode()
+    if text:
+        name_cache.save(path, [text], wall.now_s())
+    sys.stdout.write(text)
+    return code
 
 
 def _usage_problem(error: click.ClickException) -> Any:

@@ -1,8 +1,9 @@
-"""Names that core told lately, so that a shell has an answer to TAB at once.
+"""Names that core told lately, and whole answers to TAB, so that a shell has one at once.
 
-One small file per cluster and kind, in `eru` of XDG_CACHE_HOME or ~/.cache, for
-its owner only. What is fresh is used as it is; what is older is used too, and
-renewed behind the user's back.
+Small files in `eru` of XDG_CACHE_HOME or ~/.cache, for their owner only: one
+per cluster and kind of name, and one per line that was completed, so that the
+same TAB needs neither core nor the command's own module. What is fresh is used
+as it is; what is older is used too, and renewed behind the user's back.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from pathlib import Path
 FRESH_S = 5.0  # as good as asking
 STALE_S = 3600.0  # better than nothing
 REFRESH = "ERU_COMPLETE_REFRESH"  # set for the process that renews: it asks core, and nobody waits for it
+FILES_MAX = 100
+_ASKED = ("COMP_", "ERU", "_ERU", "PATH")  # variables that an answer depends on
 _PROGRAMS = ("eru", "eru-cli", "__main__.py")
 
 
 def place(kind: str, about: Sequence[str]) -> Path:
-    """The file for one kind of names; `about` tells one cluster from another."""
+    """The file for one kind of names or answers; `about` tells one cluster or line from another."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     digest = hashlib.sha256("\0".join(about).encode()).hexdigest()[:16]
-    return base / "eru" / f"names-{kind}-{digest}.json"
+    return base / "eru" / f"{kind}-{digest}.json"
 
 
 def load(path: Path, now_s: float) -> tuple[list[str], float] | None:
@@ -48,8 +51,23 @@ def save(path: Path, names: Sequence[str], now_s: float) -> None:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump({"at": now_s, "names": list(names)}, file)
         fresh.replace(path)
+        _prune(path.parent)
     except OSError:
         fresh.unlink(missing_ok=True)
+
+
+def _prune(folder: Path) -> None:
+    """No more files than are of use."""
+    files = sorted(folder.glob("*.json"), key=lambda each: each.stat().st_mtime)
+    for old in files[:-FILES_MAX]:
+        old.unlink(missing_ok=True)
+
+
+def of_line(program: str, version: str, config: Path) -> Path:
+    """The file with the answer to the line that the shell asks about."""
+    changed = config.stat().st_mtime_ns if config.exists() else 0
+    given = [f"{key}={value}" for key, value in sorted(os.environ.items()) if key.startswith(_ASKED) and key != REFRESH]
+    return place("answer", [program, version, str(config), str(changed), *given])
 
 
 def renew() -> bool:

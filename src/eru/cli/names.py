@@ -15,6 +15,7 @@ import click
 
 from eru.cli import name_cache
 from eru.cli.settings import DEFAULT_ADDRESS, Settings, sources_of
+from eru.lib import wall
 
 if TYPE_CHECKING:
     from eru.cli.session import Session
@@ -110,11 +111,9 @@ def _complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list
 
 def _fetch(ctx: click.Context, kind: str) -> list[str]:
     """The names, from the cache or from core."""
-    from eru.lib.world import SystemClock
-
-    now_s = SystemClock().now()
+    now_s = wall.now_s()
     root = ctx.find_root()
-    path = name_cache.place(kind, _about(root))
+    path = name_cache.place(f"names-{kind}", _about(root))
     held = name_cache.load(path, now_s)
     if held is not None and (held[1] < name_cache.FRESH_S or name_cache.renew()):
         return held[0]

@@ -142,7 +142,7 @@ def test_names_are_asked_for_once(tab, script, monkeypatch, tmp_path):
     assert tab("eru pod remove ") == ["prod"]
     assert len(script.requests("ListPods")) == 1
     assert tab("eru --username me pod remove ") == ["other"]  # another login sees other names
-    assert len(list((tmp_path / "cache" / "eru").iterdir())) == 2
+    assert len(list((tmp_path / "cache" / "eru").glob("names-*"))) == 2
     monkeypatch.setenv(name_cache.REFRESH, "1")
     assert tab("eru pod remove ") == ["other"]
 
@@ -150,14 +150,35 @@ def test_names_are_asked_for_once(tab, script, monkeypatch, tmp_path):
 def test_what_is_old_is_better_than_nothing(tab, script, tmp_path):
     script.answers["ListPods"] = pb.Pods(pods=[pb.Pod(name="prod")])
     assert tab("eru pod remove ") == ["prod"]
+    for answer in (tmp_path / "cache" / "eru").glob("answer-*"):
+        answer.unlink()
     (path,) = (tmp_path / "cache" / "eru").iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     held = json.loads(path.read_text())
     path.write_text(json.dumps({**held, "at": held["at"] - 60}))
     script.answers["ListPods"] = Fails("broken")
     assert tab("eru pod remove ") == ["prod"]
-    path.write_text("broken")
+    for each in (tmp_path / "cache" / "eru").iterdir():
+        each.write_text("broken")
     assert tab("eru pod remove ") == []
+
+
+def test_the_same_line_needs_no_command(tab, script):
+    script.answers["ListPods"] = pb.Pods(pods=[pb.Pod(name="prod")])
+    assert tab("eru pod remove ") == ["prod"]
+    code = (
+        "import sys\nfrom eru.cli.app import root, run\n"
+        "try:\n    run(root(), 'eru', [])\nexcept SystemExit as end:\n"
+        "    print(end.code, [name for name in ('grpc', 'asyncio', 'eru.cli.pod.verbs') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["plain,prod", "0 []"], done.stderr
+
+
+def test_old_answers_are_thrown_away(tmp_path: Path):
+    for number in range(name_cache.FILES_MAX + 20):
+        name_cache.save(tmp_path / f"answer-{number}.json", ["a"], 1.0)
+    assert len(list(tmp_path.iterdir())) == name_cache.FILES_MAX
 
 
 def test_the_age_of_a_cache_decides(tmp_path: Path):
