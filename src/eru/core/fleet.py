@@ -69,6 +69,9 @@ class Fleet:
         self._expected: dict[str, tuple[bytes, Stored]] = {}  # values on their way to the store, as objects
         self._own: dict[str, list[int]] = {}  # key -> revisions of changes applied before the watch brings them
         self._counted = keys.of_app()
+        self._reads = 0  # of the store's revision, begun so far
+        self._reading: asyncio.Future[None] | None = None  # done when the one under way has ended
+        self._read = (0, 0)  # number of the newest that succeeded, and the revision
         self._gone: dict[str, list[asyncio.Future[None]]] = {}
 
     # What operations ask.
@@ -109,9 +112,27 @@ class Fleet:
 
     async def fresh(self) -> int:
         """Wait until the view is as new as the store is now; that revision."""
-        page = await self.store.range(self.keys.cluster_id, limit=1, keys_only=True)
-        await self.caught_up(page.revision)
-        return page.revision
+        revision = await self._newest()
+        await self.caught_up(revision)
+        return revision
+
+    async def _newest(self) -> int:
+        """The store's revision, read after this was called; requests of the same moment share a read."""
+        arrived = self._reads
+        while self._reading is not None:
+            await asyncio.shield(self._reading)
+            if self._read[0] > arrived:  # it was begun after this request came
+                return self._read[1]
+        self._reads += 1
+        number, reading = self._reads, asyncio.get_running_loop().create_future()
+        self._reading = reading
+        try:
+            page = await self.store.range(self.keys.cluster_id, limit=1, keys_only=True)
+            self._read = (number, page.revision)
+            return page.revision
+        finally:  # however it ended: the next one who waits reads again
+            self._reading = None
+            reading.set_result(None)
 
     def node(self, name: str) -> NodeView:
         """A node that exists; NotFound if the view has none of that name."""

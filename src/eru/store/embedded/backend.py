@@ -27,6 +27,7 @@ from eru.store.leases import LeaseTable
 R = TypeVar("R")
 
 REQUEST_TIMEOUT_S = 10.0  # a disk that does not answer for so long is called unavailable
+NEAR_ITEMS_MAX = 4  # of a range that is read on the loop's thread
 WAITING_JOBS = 10_000  # transactions that may wait for the writer
 
 
@@ -128,6 +129,10 @@ class EmbeddedStore:
         keys_only: bool = False,
     ) -> Page:
         rules.check_range(prefix, limit)
+        if limit <= NEAR_ITEMS_MAX and not revision:  # cheaper than the way to a thread and back
+            self._check_open()
+            with files.explained(self._path):
+                return self._near.range(prefix, after, limit, revision, keys_only)
         return await self._read(partial(self._far.range, prefix, after, limit, revision, keys_only))
 
     async def txn(self, compares: Sequence[Compare], writes: Sequence[Write]) -> TxnResult:
