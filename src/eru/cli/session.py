@@ -18,6 +18,7 @@ from eru.cli.hints import hint
 from eru.cli.settings import Settings
 from eru.cli.show import document
 from eru.cli.show.columns import Column, fitted, screen_width, wide
+from eru.cli.show.fit import boxes
 from eru.cli.show.talk import Talk, wants_colour
 from eru.lib.world import World, real_world
 from eru.model.errors import CoreUnreachable, RemoteError
@@ -220,7 +221,7 @@ class Session:
         elif output == "table" and columns is not None and self.screen:
             self.write(fitted(columns(), self.screen_size().columns, paint=wants_colour(sys.stdout)))
         elif output in ("table", "wide"):
-            self.write(table())
+            self.write(boxes(table(), self.screen_size().columns) if self.screen else table())
         elif output == "name":
             self.write("".join(f"{name}\n" for name in names))
         else:

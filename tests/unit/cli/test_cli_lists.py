@@ -19,7 +19,8 @@ from eru.cli.session import Session
 from eru.cli.settings import Settings
 from eru.cli.show import lists
 from eru.cli.show.columns import Column, cut, fitted, wide
-from eru.cli.show.table import width
+from eru.cli.show.fit import boxes
+from eru.cli.show.table import render, render_merged, width
 from eru.cli.show.watch import interval, repeat
 from eru.lib.world import seeded_world
 from eru.model.errors import CoreUnreachable
@@ -70,6 +71,39 @@ def test_no_line_is_wider_than_the_screen(cells: list[tuple[str, str]], screen: 
     ]
     for line in fitted(columns, screen, paint=True).splitlines():
         assert width(PAINT.sub("", line)) <= screen
+
+
+LINE = st.text("ab 节", max_size=70)
+
+
+@given(
+    rows=st.lists(st.tuples(LINE, LINE, LINE), min_size=1, max_size=4), screen=st.integers(45, 120), line=st.booleans()
+)
+def test_a_box_fits_and_loses_nothing(rows: list[tuple[str, str, str]], screen: int, line: bool):
+    text = render(["ONE", "TWO", "THREE"], [[[cell] for cell in row] for row in rows], separate=line)
+    fits = boxes(text, screen)
+    lines = fits.splitlines()
+    assert {width(each) for each in lines} == {width(lines[0])}
+    assert width(lines[0]) <= max(screen, min(width(text.splitlines()[0]), 45))
+    letters = [sorted(char for char in each if char in "ab节") for each in (text, fits)]
+    assert letters[0] == letters[1]
+    assert boxes(text, 1000) == text
+
+
+def test_a_merged_box_keeps_its_joints():
+    text = render_merged(["NODE", "IMAGE"], [["n1", "word " * 20], ["n1", "b"], ["n2", "c"]], {0})
+    assert boxes(text, 30).splitlines() == [
+        "┌──────┬─────────────────────┐",
+        "│ NODE │ IMAGE               │",
+        "├──────┼─────────────────────┤",
+        *(["│ n1   │ word word word word │"] + ["│      │ word word word word │"] * 4),
+        "│      ├─────────────────────┤",
+        "│      │ b                   │",
+        "├──────┼─────────────────────┤",
+        "│ n2   │ c                   │",
+        "└──────┴─────────────────────┘",
+    ]
+    assert boxes("plain\n" + text, 30).startswith("plain\n┌")
 
 
 def test_cut_marks_what_is_missing():
