@@ -76,9 +76,10 @@ def test_no_line_is_wider_than_the_screen(cells: list[tuple[str, str]], screen: 
 LINE = st.text("ab 节", max_size=70)
 
 
-@given(
-    rows=st.lists(st.tuples(LINE, LINE, LINE), min_size=1, max_size=4), screen=st.integers(45, 120), line=st.booleans()
-)
+ROWS = st.lists(st.tuples(LINE, LINE, LINE), min_size=1, max_size=4)
+
+
+@given(rows=ROWS, screen=st.integers(45, 120), line=st.booleans())
 def test_a_box_fits_and_loses_nothing(rows: list[tuple[str, str, str]], screen: int, line: bool):
     text = render(["ONE", "TWO", "THREE"], [[[cell] for cell in row] for row in rows], separate=line)
     fits = boxes(text, screen)

@@ -43,7 +43,8 @@ def _fitted(box: list[str], screen: int) -> list[str]:
         if _is_rule(line):
             out.append(_rule(line, sizes, fresh))
             continue
-        cells = [_wrapped(cell[1:].rstrip(), size) for cell, size in zip(line.strip("│").split("│"), fresh, strict=True)]
+        row = zip(line.strip("│").split("│"), fresh, strict=True)
+        cells = [_wrapped(cell[1:].rstrip(), size) for cell, size in row]
         for parts in zip_longest(*cells, fillvalue=""):
             padded = (f" {part}{' ' * (size - width(part))} " for part, size in zip(parts, fresh, strict=True))
             out.append(f"│{'│'.join(padded)}│")
