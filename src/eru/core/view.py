@@ -41,6 +41,7 @@ class NodeView:
     usage: Resources = field(default_factory=dict)
     resource_revision: int = 0
     heartbeat: bool = False
+    shown: object = None  # what the public API made of `capacity` and `usage`, for the next time
 
     @property
     def complete(self) -> bool:

@@ -51,13 +51,14 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
     available: bool
     info: EngineInfo | None = None
     info_error: str = ""
+    found: NodeView | None = None  # where it was seen
 
 
 def seen(found: NodeView) -> NodeInfo:
     """A node of the live view."""
     if found.node is None:
         raise NotFound(f"node {found.name!r} does not exist")
-    return NodeInfo(node=found.node, capacity=found.capacity, usage=found.usage, available=found.available)
+    return NodeInfo(node=found.node, capacity=found.capacity, usage=found.usage, available=found.available, found=found)
 
 
 async def get_node(core: Core, name: str) -> NodeInfo:

@@ -23,8 +23,13 @@ _log = structlog.get_logger(__name__)
 
 
 def node_message(row: nodes.NodeInfo) -> pb.Node:
+    shown = row.found.shown if row.found is not None else None
+    if not (isinstance(shown, convert.Shown) and shown.capacity is row.capacity and shown.usage is row.usage):
+        shown = convert.Shown(row.capacity, row.usage)
+        if row.found is not None:
+            row.found.shown = shown
     info = row.info_error or (convert.engine_info_text(row.info) if row.info is not None else "")
-    return convert.node_message(row.node, row.capacity, row.usage, available=row.available, info=info)
+    return convert.node_message(row.node, shown, available=row.available, info=info)
 
 
 def event_message(event: NodeEvent) -> pb.NodeStatusStreamMessage:
