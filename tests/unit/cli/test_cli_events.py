@@ -202,3 +202,12 @@ def test_why_on_a_published_core_tells_what_is_known(script, eru):
     assert "by a request whose id nobody remembers" in ran.out
     assert "none known; this core keeps no events" in ran.out
     assert "healthy" in ran.out
+
+
+def test_nothing_that_a_workload_prints_commands_the_terminal(script, eru):
+    failed = event("failed", 5, error="hook:\x1b[2J\x07\nsecond line\r")
+    script.answers |= {"Events": matching([failed]), "ListWorkloads": [workload(running=True)]}
+    for ran in (eru("events", "shop"), eru("why", NAME)):
+        assert "second line" in ran.out
+        assert not set(ran.out) & set("\x1b\x07\r")
+    assert len(eru("events", "shop").out.splitlines()) == 1

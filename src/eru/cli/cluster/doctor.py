@@ -12,6 +12,7 @@ from eru.cli.cluster.checks.finding import Finding, within
 from eru.cli.exits import Exit
 from eru.cli.lazy import verb
 from eru.cli.session import Session
+from eru.cli.show.table import one_line
 from eru.cli.show.talk import GREEN, RED, YELLOW, counted, wants_colour
 from eru.lib.tasks import task_owner
 
@@ -50,7 +51,7 @@ def _print(session: Session, finding: Finding) -> None:
     mark, colour = {"ok": ("✓", GREEN), "warn": ("!", YELLOW), "bad": ("✗", RED)}[finding.state]
     if wants_colour(sys.stdout):
         mark = f"\x1b[{colour}m{mark}\x1b[0m"
-    session.write(f"{mark} {finding.text}\n")
+    session.write(f"{mark} {one_line(finding.text)}\n")
     if finding.cure:
         session.write(f"    cure: {finding.cure}\n")
 

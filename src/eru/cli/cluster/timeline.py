@@ -9,7 +9,7 @@ from eru.cli.resolve import short
 from eru.cli.session import Session
 from eru.cli.show import times
 from eru.cli.show.document import as_data
-from eru.cli.show.table import width
+from eru.cli.show.table import one_line, width
 from eru.cli.show.talk import GREEN, RED, YELLOW, wants_colour
 from eru.wire import v1_pb2 as v1
 
@@ -54,7 +54,7 @@ class Timeline:
             kind = f"\x1b[{_COLOURS[event.kind]}m{kind}\x1b[0m"
         told = [part for part in (event.detail, event.error) if part]
         head = f"{self._when(event)}  {_padded(who(event), self._who)}  {_padded(event.nodename, self._where)}"
-        return f"{head}  {kind}  {': '.join(told)}".rstrip()
+        return f"{head}  {kind}  {one_line(': '.join(told))}".rstrip()
 
     def _when(self, event: v1.Event) -> str:
         if self._utc:

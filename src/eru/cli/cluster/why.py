@@ -19,6 +19,7 @@ from eru.cli.session import Session
 from eru.cli.show import times
 from eru.cli.show.document import as_data
 from eru.cli.show.resources import totals
+from eru.cli.show.table import one_line
 from eru.cli.workload.health import state_of
 from eru.model.errors import EruError
 from eru.model.workloads import LABEL_TRACE
@@ -100,7 +101,7 @@ def _five(session: Session, life: Life) -> dict[str, str]:
 
 def _lines(life: Life, told: dict[str, str]) -> str:
     head = f"{life.name} ({resolve.short(life.id)})\n"
-    return head + "".join(f"  {label:<8} {text}\n" for label, text in told.items())
+    return head + "".join(f"  {label:<8} {one_line(text)}\n" for label, text in told.items())
 
 
 # -- looking

@@ -30,6 +30,11 @@ def _char_width(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
 
 
+def one_line(text: str) -> str:
+    """`text` without anything that a terminal would obey: line ends and control characters become spaces."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
 def render(headers: Sequence[str], records: Sequence[Record], *, separate: bool = False) -> str:
     """The table as text with a final newline; "" without headers.
 

@@ -17,6 +17,7 @@ from eru.wire import methods as rpc
 BATCH = 250  # messages taken before others (the screen, keys) have their turn
 FIRST_BATCH = 60  # enough for one screen
 LIST_AGAIN_S = 15.0  # what appears without any report is seen then
+_FOLLOWING = "following"
 LIST_PART = 0.05  # of the time may be spent listing: a large cluster is listed less often
 
 
@@ -33,6 +34,7 @@ class Feed:
         self.news = asyncio.Event()
         self._listed = asyncio.Event()
         self._again = asyncio.Event()
+        self._troubles: dict[str, str] = {}
 
     def start(self, owner: TaskOwner) -> None:
         """Listing first: it is what the user waits for."""
@@ -53,12 +55,20 @@ class Feed:
             try:
                 await work()
             except RemoteError as error:
-                self._say(str(error))
+                if pause:
+                    self._say(work.__name__, str(error))
+                else:
+                    self._say(_FOLLOWING, "core went away, waiting for it")
+                    self._again.set()  # a listing finds out what is the matter
                 await backoff.wait()
                 continue
-            self._say("")
+            if not pause:
+                await backoff.wait()
+                continue
+            self._troubles.pop(_FOLLOWING, None)
+            self._say(work.__name__, "")
             backoff.reset()
-            await self._pause(clock.monotonic() - started) if pause else await backoff.wait()
+            await self._pause(clock.monotonic() - started)
 
     async def _pause(self, took_s: float) -> None:
         try:
@@ -68,9 +78,12 @@ class Feed:
             return
         self._again.clear()
 
-    def _say(self, trouble: str) -> None:
-        if trouble != self.cluster.trouble:
-            self.cluster.trouble = trouble
+    def _say(self, what: str, trouble: str) -> None:
+        """Show what a listing failed with, until it works again."""
+        self._troubles[what] = trouble
+        now = next((each for each in self._troubles.values() if each), "")
+        if now != self.cluster.trouble:
+            self.cluster.trouble = now
             self.cluster.version += 1
             self.news.set()
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from eru.cli.show.table import width
+from eru.cli.show.table import one_line, width
 
 KEYS_WAITING_MAX = 1000  # typed faster than anybody can act on
 ESCAPE_MS = 25  # how long a lone Escape is waited for what would make it a special key
@@ -55,7 +55,13 @@ class Line(NamedTuple):
 
 def usable() -> bool:
     """Whether both sides are a terminal that can be drawn on."""
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") in ("dumb", ""):
+        return False
+    try:
+        curses.setupterm(fd=sys.stdout.fileno())
+    except curses.error:  # nobody here knows such a terminal
+        return False
+    return True
 
 
 class Screen:
@@ -129,7 +135,7 @@ class Screen:
             text = cut(line.text, room)
             if line.style == REVERSE:
                 text += " " * (room - width(text))
-            with suppress(curses.error):
+            with suppress(curses.error, UnicodeError):  # what has no room, and what this locale cannot show
                 self._window.addstr(row, 0, text, style)
                 for column, part, part_style in line.spans:
                     if column < room:
@@ -198,8 +204,7 @@ def name_of(code: str | int) -> str:
 
 def cut(text: str, columns: int) -> str:
     """As much of `text` as fits; control characters, which a terminal would obey, become spaces."""
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else " " for char in text)
+    text = one_line(text)
     if text.isascii():
         return text[: max(columns, 0)]
     while text and width(text) > columns:
