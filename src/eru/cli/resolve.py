@@ -18,6 +18,7 @@ from eru.wire import methods as rpc
 
 FULL_ID_LENGTH = 64
 CANDIDATES_SHOWN_MAX = 8
+WORD_SHOWN_MAX = 128  # characters of a wrong word
 _FULL_ID = re.compile(r"[0-9A-Za-z]{64}")
 
 
@@ -95,7 +96,7 @@ async def one(directory: Directory, word: str) -> pb.Workload:
         hint = "give more of the id or name"
         if all(belongs(each.name, word) for each in found):
             hint += f"; --app {word} means all of them"
-        raise usage(f"{word!r} fits {len(found)} workloads", why=_listed(found), hint=hint)
+        raise usage(f"{shown(word)} fits {len(found)} workloads", why=_listed(found), hint=hint)
     raise await _absent(directory, word)
 
 
@@ -124,4 +125,9 @@ async def _absent(directory: Directory, word: str) -> Exception:
     hint = did_you_mean(word, [*apps, *(each.name for each in everyone)])
     if not hint:
         hint = "`eru workload list` shows what there is" if everyone else "nothing is deployed yet"
-    return not_found(f"there is no workload {word!r}", hint=hint)
+    return not_found(f"there is no workload {shown(word)}", hint=hint)
+
+
+def shown(word: str) -> str:
+    """A word in quotes; of one that cannot be a name only the beginning."""
+    return repr(word) if len(word) <= WORD_SHOWN_MAX else f"{word[:WORD_SHOWN_MAX]!r}... ({len(word)} characters)"

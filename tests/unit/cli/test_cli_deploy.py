@@ -239,3 +239,23 @@ def test_auto_replace(eru, script, spec):
     request = script.requests("ReplaceWorkload")[0]
     assert request.networkinherit
     assert bag(request.deployOpt)["cpumem"]["cpu-limit"] == 1
+
+
+def test_a_cluster_that_is_filled_already_is_nothing_to_do(eru, script, spec):
+    error = "cannot alloc a fill node plan, each node has enough workloads"
+    script.answers["Deploy"] = deployed(pb.CreateWorkloadMessage(error=error))
+    done = eru("workload", "deploy", *DEPLOY, "--deploy-strategy", "FILL", spec)
+    assert done.code == 0
+    assert "nothing to do" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [(["--wait"], "healthy"), (["--wait", "healthy"], "healthy"), (["--wait=running"], "running"), ([], None)],
+)
+def test_wait_takes_a_word_or_none(eru, script, spec, words: list[str], wanted: str | None):
+    status = pb.WorkloadStatus(id=ONE, running=True)
+    script.answers |= {"Deploy": deployed(GOOD), "GetWorkloadsStatus": pb.WorkloadsStatus(status=[status])}
+    done = eru("workload", "deploy", *words, spec, *DEPLOY, "--timeout", "0.1s")
+    assert done.code == (1 if wanted == "healthy" else 0)
+    assert len(script.requests("GetWorkloadsStatus")) >= (wanted is not None)

@@ -235,6 +235,9 @@ async def finish(
 ) -> int:
     """Print the result, wait for health if asked, and say how it ended."""
     label = f"{request.name}/{request.entrypoint.name}"
+    if outcome.refused.endswith("each node has enough workloads") and not outcome.done:
+        session.talk.say(f"nothing to do: each node has {counted(request.count, 'instance')} of {label}")
+        return Exit.OK
     if outcome.refused and not outcome.done and not outcome.failed:
         code = code_of("", outcome.refused)
         problem = Problem(
@@ -258,6 +261,8 @@ async def finish(
     if enough and outcome.done:
         healthy = await wait_healthy(session, {each.id: each.name for each in rows}, wait_s, enough=enough)
         code = code if healthy else Exit.PARTLY
+    if outcome.failed:
+        session.talk.next(f"eru events {request.name}")
     if outcome.done and not code:
         session.talk.next(f"eru workload logs -f {label}")
     return code

@@ -139,7 +139,7 @@ def _nothing(new: pb.DeployOptions) -> Problem:
 
 
 async def run(session: Session, asked: pb.ReplaceOptions, *, concurrency: int) -> int:
-    """Replace and tell, one line per instance; exit code 3 when some were not replaced."""
+    """Replace and tell, one line per instance; exit code 1 when some were not replaced."""
     done, failed, seen = 0, 0, []
     label = f"{asked.deployOpt.name}/{asked.deployOpt.entrypoint.name}"
     asked.deployOpt.count = concurrency

@@ -57,6 +57,9 @@ def raw() -> Iterator[None]:
         loop.add_signal_handler(signal.SIGTSTP, stop)
         loop.add_signal_handler(signal.SIGHUP, _hang_up, asyncio.current_task())
         yield
+    except BaseException:
+        sys.stderr.write("\n")  # what is told next does not stand behind a prompt
+        raise
     finally:
         # not draining: a terminal whose output is held would hold us
         with suppress(termios.error):  # the terminal may be gone
