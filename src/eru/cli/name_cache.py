@@ -16,6 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from eru.cli.context.place import changed_ns
+
 FRESH_S = 5.0  # as good as asking
 STALE_S = 3600.0  # better than nothing
 REFRESH = "ERU_COMPLETE_REFRESH"  # set for the process that renews: it asks core, and nobody waits for it
@@ -26,7 +28,7 @@ _PROGRAMS = ("eru", "eru-cli", "__main__.py")
 
 def place(kind: str, about: Sequence[str]) -> Path:
     """The file for one kind of names or answers; `about` tells one cluster or line from another."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    base = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
     digest = hashlib.sha256("\0".join(about).encode()).hexdigest()[:16]
     return base / "eru" / f"{kind}-{digest}.json"
 
@@ -65,9 +67,8 @@ def _prune(folder: Path) -> None:
 
 def of_line(program: str, version: str, config: Path) -> Path:
     """The file with the answer to the line that the shell asks about."""
-    changed = config.stat().st_mtime_ns if config.exists() else 0
     given = [f"{key}={value}" for key, value in sorted(os.environ.items()) if key.startswith(_ASKED) and key != REFRESH]
-    return place("answer", [program, version, str(config), str(changed), *given])
+    return place("answer", [program, version, str(config), str(changed_ns(config)), *given])
 
 
 def renew() -> bool:

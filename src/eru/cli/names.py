@@ -128,11 +128,11 @@ _CLUSTER = ("eru", "context", "username", "tls", "tls_ca", "tls_cert", "tls_key"
 
 def _about(root: click.Context) -> list[str]:
     """What tells one cluster from another, without reading the contexts: that would cost as much as asking."""
-    from eru.cli.context.place import place
+    from eru.cli.context.place import changed_ns, place
 
     path = place()
-    changed = path.stat().st_mtime_ns if path.exists() else 0
-    return [*(str(root.params.get(key) or "") for key in _CLUSTER), str(path), str(changed), root.info_name or ""]
+    given = [str(root.params.get(key) or "") for key in _CLUSTER]
+    return [*given, str(path), str(changed_ns(path)), root.info_name or ""]
 
 
 def _ask(root: click.Context, kind: str) -> list[str]:

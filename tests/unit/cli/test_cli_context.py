@@ -133,6 +133,16 @@ def test_without_a_file_nothing_changes(eru, script):
     assert eru("pod", "list").code == 0
 
 
+@pytest.mark.parametrize("home", ["/root/no/such/place", "relative", "/dev/null"])
+def test_a_home_that_is_none_is_no_trouble(eru, script, monkeypatch, home: str):
+    for name in ("ERU_CONFIG", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.delenv("ERU")
+    done = eru("context", "show", "-o", "json")
+    assert (done.code, '"context": "none"' in done.out) == (0, True)
+
+
 def test_the_context_gives_address_pod_and_output(eru, script, config, monkeypatch):
     monkeypatch.delenv("ERU")
     monkeypatch.setenv("PROD_PASSWORD", "s3cret")

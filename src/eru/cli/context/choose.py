@@ -7,6 +7,7 @@ none of it, lest its password go to a stranger.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ def chosen(asked: Settings) -> tuple[str, str]:
         return asked.context, "ERU_CONTEXT"
     if asked.published:
         return "", "eru-cli takes none unasked"
-    if not place().exists():
+    if not os.path.exists(place()):  # or not ours to look at
         return "", "no file"
     current = file.read().current
     return current, "current" if current else "none is current"

@@ -32,7 +32,7 @@ class Secret:
     def read(self, context: str) -> str:
         """The password. Raises Problem."""
         if self.form == "password_file":
-            return _file(Path(self.value).expanduser(), context)
+            return _file(Path(os.path.expanduser(self.value)), context)
         if self.form == "password_env":
             return _variable(self.value, context)
         if self.form == "password_command":
