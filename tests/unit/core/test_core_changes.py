@@ -101,7 +101,8 @@ async def test_the_old_one_survives_a_failed_replace(lab) -> None:
     [result] = await all_of(replace(lab.core, spec))
     assert isinstance(result.error, EngineError)
     assert not result.remove.success
-    assert result.create is None
+    assert result.create is not None
+    assert (result.create.success, result.create.error) == (False, result.error)
     assert [workload.id for workload in await lab.workloads()] == [old.id]
     assert lab.fakes.node("n1").get(old.id).running
     await lab.at_rest()
