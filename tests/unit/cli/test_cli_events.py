@@ -197,8 +197,10 @@ def test_why_of_one_that_is_gone_and_of_one_that_never_was(script, eru):
 
 def test_why_on_a_published_core_tells_what_is_known(script, eru):
     script.answers["ListWorkloads"] = [workload(running=True, healthy=True)]
+    script.answers["RawEngine"] = pb.RawEngineMessage()
     ran = eru("why", NAME)
     assert ran.code == 0
+    assert script.requests("RawEngine") == []  # it would end a published core
     assert "by a request whose id nobody remembers" in ran.out
     assert "none known; this core keeps no events" in ran.out
     assert "healthy" in ran.out

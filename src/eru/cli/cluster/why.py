@@ -119,7 +119,8 @@ async def _look(session: Session, word: str) -> Life:
         life.events = await history.past(session, v1.EventsRequest(ids=[workload.id]))
     except history.NoEvents:
         life.remembered = False
-    life.engine = await _inspect(session, workload.id)
+    if life.remembered:  # a published core ends when it is asked for an engine's own words
+        life.engine = await _inspect(session, workload.id)
     try:
         life.node = await session.unary(rpc.GetNode, pb.GetNodeOptions(nodename=workload.nodename))
     except EruError as error:
