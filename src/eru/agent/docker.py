@@ -174,22 +174,29 @@ class DockerRuntime:
             raise
         return connection
 
-    async def history(self, id: str, *, tty: bool, since_ns: int) -> AsyncIterator[list[PastLine]]:
+    async def history(
+        self, id: str, *, tty: bool, since_ns: int, recent: bool = False
+    ) -> AsyncIterator[list[PastLine]]:
         """Docker scans a log from its beginning for `since`, but finds its end fast: try the end first."""
         await self.http.negotiate()
-        recent: list[PastLine] = []
+        last: list[PastLine] = []
         size = 0
         async with aclosing(self._kept(id, tty, {"tail": str(TAIL_LINES), "since": _stamp(since_ns)})) as batches:
             async for lines in batches:
-                recent.extend(lines)
+                if recent:
+                    yield lines
+                    continue
+                last.extend(lines)
                 size += sum(len(line.data) for line in lines)
                 if size > TAIL_BYTES:
                     break
-        if len(recent) < TAIL_LINES // 2 and size <= TAIL_BYTES:  # lines kept in several parts count several times
-            if recent:
-                yield recent
+        if recent:
             return
-        recent.clear()
+        if len(last) < TAIL_LINES // 2 and size <= TAIL_BYTES:  # lines kept in several parts count several times
+            if last:
+                yield last
+            return
+        last.clear()
         query = (
             {"tail": str(LONG_TAIL_LINES)} if await self._reaches(id, tty, since_ns) else {"since": _stamp(since_ns)}
         )

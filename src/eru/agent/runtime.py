@@ -79,5 +79,8 @@ class LogSource(Protocol):
         `timeout_s`: for the answer; without it the usual bound of a call.
         """
 
-    def history(self, id: str, *, tty: bool, since_ns: int) -> AsyncIterator[list[PastLine]]:
-        """Kept lines in batches, oldest first, both streams. Raises EngineRefused if none are kept."""
+    def history(self, id: str, *, tty: bool, since_ns: int, recent: bool = False) -> AsyncIterator[list[PastLine]]:
+        """Kept lines in batches, oldest first, both streams; `recent`: only the last ones, at little cost.
+
+        Raises EngineRefused if none are kept.
+        """

@@ -68,7 +68,9 @@ class Engine:
         self.feed = feed
         return self
 
-    async def history(self, id: str, *, tty: bool, since_ns: int) -> AsyncIterator[list[PastLine]]:
+    async def history(
+        self, id: str, *, tty: bool, since_ns: int, recent: bool = False
+    ) -> AsyncIterator[list[PastLine]]:
         self.histories += 1
         found = [line for line in self.kept if line.time_ns >= since_ns]
         for stream, parts in self.open.items():
@@ -267,6 +269,27 @@ async def test_a_line_too_long_to_be_held_is_joined_while_it_is_printed(tmp_path
             assert told == line.decode()
         assert len(line) - PIECE < len(told) <= len(line), "one that repeats itself may lack what was not kept yet"
         assert not engine.paused
+
+
+async def test_many_short_lines_become_blocks_of_bounded_size(tmp_path: Path) -> None:
+    engine = Engine()
+    sizes: list[int] = []
+
+    async def look() -> Workload:
+        return running.workload
+
+    async with Running(tmp_path, engine, look=look) as running:
+        put = running.route.put
+
+        def noted(records: bytes, *more: Any) -> None:
+            sizes.append(len(records))
+            put(records, *more)
+
+        running.route.put = noted  # type: ignore[method-assign]
+        await running.attached()
+        engine.print(b"x\n" * 50_000)
+        await until(lambda: len(running.route.records) == 50_000, "every line")
+        assert max(sizes) <= 1 << 20
 
 
 async def test_the_end_without_a_newline_is_joined_too(tmp_path: Path) -> None:

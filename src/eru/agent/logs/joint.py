@@ -30,6 +30,7 @@ from eru.agent.workloads import Workload
 from eru.lib.world import World
 
 TRIES = 7  # an engine keeps lines a moment later than it delivers them
+LATER_TRIES = 4
 RETRY_FIRST_S = 0.005  # doubling: about 0.6 s in all
 UNFINISHED_MAX = 8 << 20  # bytes of a kept line without its end; larger ones are parts
 KNOWN_MAX = 1000  # kept lines handed on that may still arrive live
@@ -54,9 +55,12 @@ class Past:
         self._ended = ended
         self.unfinished: dict[int, PastLine] = {}  # stream -> the line that was still being printed when last read
 
-    async def lines(self, since_ns: int) -> AsyncIterator[list[PastLine]]:
-        """In batches, oldest first; a line that is still being printed is put aside in `unfinished`."""
-        history = self._source.history(self._workload.id, tty=self._workload.tty, since_ns=since_ns)
+    async def lines(self, since_ns: int, recent: bool = False) -> AsyncIterator[list[PastLine]]:
+        """In batches, oldest first; a line that is still being printed is put aside in `unfinished`.
+
+        `recent`: only the last ones.
+        """
+        history = self._source.history(self._workload.id, tty=self._workload.tty, since_ns=since_ns, recent=recent)
         self.unfinished = {}
         async with aclosing(_generator(history)) as batches:
             async for lines in batches:
@@ -113,14 +117,15 @@ class Joint:
 
         `live`: per stream all that came since the attach; those without a line
         end are left for later. With `since_ns` one stream is joined later than
-        the others: it is looked for from then on, and others are not touched.
+        the others: it is looked for from then on among the last kept lines,
+        and others are not touched.
         """
         lines = live_lines(live)
         skip = already_known(self._known, lines)
         wanted = {stream: first for stream, first in lines.items() if stream not in skip}
         streams = set(lines) if since_ns else {STDOUT, STDERR}
-        pause_s = RETRY_FIRST_S
-        for attempt in range(TRIES + 1):
+        pause_s, tries = RETRY_FIRST_S, LATER_TRIES if since_ns else TRIES
+        for attempt in range(tries + 1):
             joiner = Joiner(self._asked_ns, wanted)
             async with aclosing(self._new(since_ns)) as batches:
                 async for new in batches:
@@ -128,7 +133,7 @@ class Joint:
                         break
                     await self._pass(joiner.feed([line for line in new if line.stream in streams]))
             await self._pass(joiner.settle())
-            if joiner.complete or attempt == TRIES:
+            if joiner.complete or attempt == tries:
                 break
             await self._world.clock.sleep(pause_s)
             pause_s *= 2

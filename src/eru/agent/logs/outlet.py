@@ -19,6 +19,8 @@ from eru.agent.workloads import Workload
 from eru.lib.world import World
 
 CAUGHT_UP_BELOW = 32 << 10  # a read of fewer bytes means that nothing older waits
+BLOCK_MAX = 1 << 20  # bytes of records made at once: short lines become a hundred times as long
+RECORD_HEAD = 300  # bytes of a record beside its text, about
 IN_FLIGHT_MAX = 4 << 20  # bytes between a workload and us: an engine blocks the workload well below this
 MARK_EVERY = 512 << 10
 
@@ -185,6 +187,12 @@ class Outlet:
         count = lines.count(b"\n")
         if not count:
             return
+        if len(lines) + count * RECORD_HEAD > BLOCK_MAX and count > 1:
+            cut = lines.rfind(b"\n", 0, len(lines) // 2) + 1 or lines.find(b"\n") + 1
+            if cut < len(lines):
+                self._emit(stream, lines[:cut], when, now_ns)
+                self._emit(stream, lines[cut:], when, now_ns)
+                return
         self._counts.lines += count
         self._counts.bytes += len(lines)
         wanted = self._hub.wanted(self._workload.app)
