@@ -114,8 +114,8 @@ def until(true: Callable[[], Any], what: str, seconds: float = WAIT_S) -> Any:
 
 
 @contextmanager
-def verbs_core(folder: Path, engine: str) -> Iterator[Verbs]:
-    """A core with the embedded store, a pod and a node; what it made is removed at the end."""
+def verbs_core(folder: Path, engine: str, **more: Any) -> Iterator[Verbs]:
+    """A core with the embedded store, a pod and a node; what it made is removed at the end. `more`: of core.yaml."""
     address = f"127.0.0.1:{free_port()}"
     identifier = f"verbs-{address.rpartition(':')[2]}-{folder.name}"
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -124,8 +124,8 @@ def verbs_core(folder: Path, engine: str) -> Iterator[Verbs]:
         "store": "embedded",
         "data_dir": str(folder / "data"),
         "identifier": identifier,
-        "ha_keepalive_interval": "2s",
         "docker": {"nofile": 65535 if hard < 0 else min(hard, 65535), "network_mode": "none"},
+        **more,
     }
     config = folder / "core.yaml"
     config.write_text(yaml.safe_dump(settings))
