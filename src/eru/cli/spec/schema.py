@@ -21,19 +21,25 @@ _SHAPES: dict[Kind, dict[str, Any]] = {
     Kind.COMMAND: _SCALAR,
     Kind.TEXTS: {"type": ["array", "null"], "items": _SCALAR},
     Kind.PAIRS: {"type": ["object", "null"], "additionalProperties": _SCALAR},
-    Kind.TRUTH: {"anyOf": [{"type": ["boolean", "null"]}, {"enum": ["yes", "no", "on", "off"]}, _VARIABLE]},
-    Kind.NUMBER: {"anyOf": [{"type": ["integer", "null"]}, {"type": "string", "pattern": r"^-?\d+$"}, _VARIABLE]},
+    Kind.TRUTH: {
+        "anyOf": [
+            {"type": ["boolean", "null"]},
+            {"enum": ["", "yes", "no", "on", "off", "y", "n", "true", "false"]},
+            _VARIABLE,
+        ]
+    },
+    Kind.NUMBER: {"anyOf": [{"type": ["integer", "null"]}, {"type": "string", "pattern": r"^(-?\d+)?$"}, _VARIABLE]},
     Kind.DURATION: {
         "anyOf": [
             {"type": ["number", "null"], "minimum": 0},
-            {"type": "string", "pattern": r"^(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h))+)$"},
+            {"type": "string", "pattern": r"^(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h))+)?$"},
             _VARIABLE,
         ]
     },
     Kind.THRESHOLD: {
         "anyOf": [
             {"type": ["integer", "null"], "minimum": 1, "maximum": 9999},
-            {"type": "string", "pattern": r"^[1-9]\d{0,3}$"},
+            {"type": "string", "pattern": r"^([1-9]\d{0,3})?$"},
             _VARIABLE,
         ]
     },
