@@ -10,7 +10,7 @@ from eru.cli.lazy import verb
 from eru.cli.parse import pairs
 from eru.cli.pod import nodes as pod_nodes
 from eru.cli.session import Session
-from eru.cli.show import tables
+from eru.cli.show import lists, tables
 from eru.cli.show.document import as_data
 from eru.cli.show.talk import counted
 from eru.model.errors import RemoteError
@@ -111,7 +111,11 @@ async def resource(session: Session, name: str, fix: bool) -> None:
         session.talk.good(f"node {name} checked; {counted(len(found.diffs), 'difference')}")
 
 
-@verb("workloads", examples="eru node workloads web1 --label tier=front")
+@verb(
+    "workloads",
+    watch=True,
+    examples="eru node workloads web1 --label tier=front\neru node workloads web1 --watch",
+)
 @click.argument("name", shell_complete=names.nodes)
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Only workloads with this label; can be repeated.")
 async def workloads(session: Session, name: str, label: tuple[str, ...]) -> None:
@@ -123,5 +127,8 @@ async def workloads(session: Session, name: str, label: tuple[str, ...]) -> None
             await session.unary(rpc.GetNode, pb.GetNodeOptions(nodename=name))
     found = sorted(answer.workloads, key=lambda each: (each.name, each.id))
     session.show(
-        [as_data(each) for each in found] or None, lambda: tables.workloads(found), [each.id for each in found]
+        [as_data(each) for each in found] or None,
+        lambda: tables.workloads(found),
+        [each.id for each in found],
+        lambda: lists.workloads(found, now_s=session.world.clock.now(), utc=session.settings.utc),
     )

@@ -20,7 +20,11 @@ from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
 
-@verb("resource", examples="eru pod resource prod\neru pod resource prod --filter 'memory >= 80%'")
+@verb(
+    "resource",
+    watch=True,
+    examples="eru pod resource prod\neru pod resource prod --filter 'memory >= 80%' --watch",
+)
 @click.argument("name", shell_complete=names.pods)
 @click.option("-f", "--filter", "text", default="all", metavar="EXPRESSION", help="For example 'cpu > 50%'.")
 @click.option("--stream", is_flag=True, help="Show each node in a table of its own as it arrives.")
