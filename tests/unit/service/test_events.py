@@ -12,6 +12,7 @@ import pytest
 
 from eru.core.events import Happened, Wanted
 from eru.core.ops import events as ops
+from eru.core.service import shut_down
 from eru.model.errors import Refused, RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -189,6 +190,40 @@ async def test_a_slow_follower(ready: Any) -> None:
 
 async def drained(events: AsyncIterator[Happened]) -> int:
     return len([event async for event in events])
+
+
+async def test_a_follower_of_a_core_that_goes_away_ends_well(ready: Any) -> None:
+    heard: list[v1.Event] = []
+
+    async def follow() -> None:
+        async for event in ready.client.stream(rpc.Events, v1.EventsRequest(follow=True)):
+            heard.append(event)
+
+    following = asyncio.create_task(follow())
+    await ready.deploy(1)
+    await until(lambda: len(heard) >= 4)
+    await shut_down(ready.core, ready.server, 1.0)
+    async with asyncio.timeout(5):
+        await following
+
+
+async def test_a_refusal_is_told_as_data_too(ready: Any) -> None:
+    await ready.client.unary(rpc.AddPod, pb.AddPodOptions(name="other"))
+    await ready.add_node("n2", labels={"zone": "a"})
+    wanted = options(count=100_000, nodelabels={"zone": "a"})
+    [event] = [one async for one in ready.client.stream(rpc.Deploy, v1.DeployRequest(options=wanted))]
+    told = {one.nodename: (one.reason, one.detail) for one in event.refusals}
+    assert told["n1"][0] == "label"
+    assert told["n2"][0] == "limit"
+    assert "of 100,000" in told["n2"][1]
+    assert event.instance.error.startswith("need: 100000, available: ")
+    assert "without a label asked for: 1 node" in event.instance.error
+    with pytest.raises(RemoteError) as refused:
+        await ready.client.unary(rpc.CalculateCapacity, wanted)
+    assert {one.nodename for one in refused.value.refusals} == {"n1", "n2"}
+    fits = await ready.client.unary(rpc.Plan, v1.PlanRequest(options=options(nodelabels={"zone": "a"})))
+    assert fits.error == ""
+    assert [(one.nodename, one.reason) for one in fits.refusals] == [("n1", "label")]
 
 
 async def test_a_fresh_core_tells_what_others_know(ready: Any) -> None:
