@@ -78,7 +78,7 @@ def test_a_dry_run_says_what_would_be_given_back(eru, cluster):
     told = eru("workload", "remove", ONE, TWO, "--dry-run")
     assert "app_web_abcdef" in told.out
     assert "2 workloads would be removed and give back 1 cores; nothing was changed" in told.err
-    assert "1 workload still runs; without --force it would not be removed" in told.err
+    assert "1 workload runs; without --force only what stands is removed" in told.err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from eru.cli import names, resolve
@@ -10,15 +12,17 @@ from eru.cli.lazy import verb
 from eru.cli.parse import choice, seconds
 from eru.cli.session import Session
 from eru.cli.workload.health import wait_healthy
+from eru.cli.workload.select import meant, selector_options
 
 
 @verb("wait", examples="eru wait shop/web\neru wait 3f2a --for running --timeout 30s\neru wait shop --for removed")
-@click.argument("what", nargs=-1, required=True, shell_complete=names.apps)
+@click.argument("what", nargs=-1, shell_complete=names.apps)
+@selector_options
 @click.option(
     "--for", "enough", default="healthy", show_default=True, metavar="healthy|running|removed", help="What for."
 )
 @click.option("--timeout", default="120s", show_default=True, help="How long at most.")
-async def wait(session: Session, what: tuple[str, ...], enough: str, timeout: str) -> int:
+async def wait(session: Session, what: tuple[str, ...], enough: str, timeout: str, **values: Any) -> int:
     """Wait until workloads are healthy, running or removed: ids, names, an app or app/entry.
 
     Exit code 1 if they are not in time.
@@ -26,7 +30,7 @@ async def wait(session: Session, what: tuple[str, ...], enough: str, timeout: st
     limit_s = seconds("--timeout", timeout)
     state = choice("--for", enough, ("healthy", "running", "removed"))
     try:
-        found = await resolve.group(session, what)
+        found = await meant(session, what, values, "wait for")
     except Problem as problem:
         if state != "removed" or problem.code != Exit.NOT_FOUND:
             raise

@@ -44,6 +44,7 @@ async def cache(session: Session, images: tuple[str, ...], pod: str, node: tuple
                 failed += 1
                 session.talk.bad(f"{answer.image} on {answer.nodename}: {answer.message or 'core gives no reason'}")
     if failed:
+        session.talk.next("check the name and its registry; `eru doctor` checks the engines")
         session.talk.tally(done, done + failed, "cached")
         return Exit.PARTLY if done else Exit.ERROR
     return Exit.OK
@@ -73,6 +74,7 @@ async def remove(
             for line in answer.messages:
                 session.talk.say(f"  {line}")
     if failed:
+        session.talk.next(f"eru image list {f'--pod {pod}' if pod else f'--node {node[0]}'}")
         session.talk.tally(done, done + failed, "removed")
         return Exit.PARTLY if done else Exit.ERROR
     return Exit.OK

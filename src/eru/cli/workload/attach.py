@@ -64,6 +64,7 @@ async def follow(
         text = held.data.decode("utf-8", "replace")
         raise Problem(text, code=code_of("", text))
     if errors:
+        session.talk.next("eru events lambda")
         return Exit.PARTLY if ended else Exit.ERROR
     if not ended:
         session.talk.bad("no exit code came back: the command did not run, or nobody knows how it ended")

@@ -147,7 +147,10 @@ async def _removal(session: Session, picked: Chosen, *, force: bool) -> int:
     """What a removal would do and give back."""
     running = [each.name for each in picked.found.values() if each.status.running]
     if running and not force:
-        session.talk.warn(f"{counted(len(running), 'workload')} still runs; without --force it would not be removed")
+        what = counted(len(running), "workload")
+        session.talk.warn(
+            f"{what} {'runs' if len(running) == 1 else 'run'}; without --force only what stands is removed"
+        )
     granted = totals([each.resources for each in picked.found.values()])
     back = [
         text

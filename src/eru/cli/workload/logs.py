@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -15,6 +16,7 @@ from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.show.talk import wants_colour
 from eru.cli.show.times import utc_fine
+from eru.cli.workload.select import meant, selector_options
 from eru.lib.retry import Backoff
 from eru.model.errors import CoreUnreachable, RemoteError
 from eru.wire import core_pb2 as pb
@@ -37,7 +39,8 @@ eru logs shop --since 10m --grep 'error|timeout'
 eru logs 3f2a --tail 100
 """,
 )
-@click.argument("what", nargs=-1, required=True, shell_complete=names.apps)
+@click.argument("what", nargs=-1, shell_complete=names.apps)
+@selector_options
 @click.option("-n", "--tail", default="all", show_default=True, help="So many last lines of each.")
 @click.option("--since", default="", help="From this time on: 10m, or 2026-11-21T12:00:00Z.")
 @click.option("--until", default="", help="Up to this time.")
@@ -55,6 +58,7 @@ async def logs(
     grep: str,
     timestamps: bool,
     prefix: bool | None,
+    **values: Any,
 ) -> int:
     """What workloads print: ids, names, an app, or app/entry; several in the order of time.
 
@@ -66,10 +70,15 @@ async def logs(
     for option, text in (("--since", since), ("--until", until)):
         if text and not _TIME.fullmatch(text):
             raise usage(f"{option} {text!r} is not a time", hint="for example 10m (ago), or 2026-01-31T12:00:00Z")
-    found = await resolve.group(session, what)
+    found = await meant(session, what, values, "show")
     asked = v1.LogsRequest(tail=tail, since=since, until=until, follow=follow)
-    app, _, entry = what[0].partition("/")
-    if len(what) == 1 and all(resolve.belongs(each.name, app, entry) for each in found):
+    app, _, entry = what[0].partition("/") if what else (values["app"], "", values["entry"])
+    if (
+        app
+        and len(what) < 2
+        and not (values["node"] or values["label"])
+        and all(resolve.belongs(each.name, app, entry) for each in found)
+    ):
         asked.appname, asked.entrypoint = app, entry  # instances that come later are followed too
     else:
         asked.ids.extend(each.id for each in found)

@@ -34,12 +34,16 @@ LISTED_MAX = 10  # workloads shown before a question
 
 def selectors(body: Body) -> Body:
     """The argument `ids` and the options `app`, `entry`, `node`, `label`."""
+    return click.argument("ids", nargs=-1, shell_complete=names.workloads)(selector_options(body))
+
+
+def selector_options(body: Body) -> Body:
+    """The options `app`, `entry`, `node`, `label`."""
     for option in (
         click.option("--label", multiple=True, metavar="KEY=VALUE", help="All with this label; can be repeated."),
         click.option("--node", multiple=True, shell_complete=names.nodes, help="All of this node; can be repeated."),
         click.option("--entry", default="", shell_complete=names.entrypoints, help="All of this entrypoint."),
         click.option("--app", default="", shell_complete=names.apps, help="All workloads of this app."),
-        click.argument("ids", nargs=-1, shell_complete=names.workloads),
     ):
         body = option(body)
     return body
@@ -101,6 +105,15 @@ async def chosen(session: Session, values: Mapping[str, Any], action: str) -> Ch
     if words:
         found = await resolve.found(session, words) | found
     return Chosen(found, picked=bool(wanted), of=str(wanted))
+
+
+async def meant(session: Session, words: Sequence[str], values: Mapping[str, Any], action: str) -> list[pb.Workload]:
+    """For verbs that change nothing: words may be an app or `app/entry`, too, and mean all its instances."""
+    found = {each.id: each for each in await resolve.group(session, words)}
+    chosen_by = {key: values[key] for key in ("app", "entry", "node", "label")}
+    if any(chosen_by.values()) or not words:
+        found |= (await chosen(session, {**chosen_by, "ids": ()}, action)).found
+    return list(found.values())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from eru.cli.parse import pairs
 from eru.cli.session import Session
 from eru.cli.show import tables
 from eru.cli.show.document import as_data
-from eru.cli.workload.select import chosen, selectors
+from eru.cli.workload.select import chosen, meant, selectors
 from eru.cli.workload.verbs import absent
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
@@ -32,10 +32,7 @@ async def get_status(session: Session, **values: Any) -> int:
 @selectors
 async def status(session: Session, ids: tuple[str, ...], **values: Any) -> int:
     """Whether workloads run and are healthy: ids, names, an app or app/entry. Exit code 1 if one is not healthy."""
-    wanted = dict.fromkeys(each.id for each in await resolve.group(session, ids))
-    if not ids or any(values.values()):
-        wanted |= dict.fromkeys((await chosen(session, {**values, "ids": ()}, "look at")).ids)
-    return await show(session, list(wanted), judge=True)
+    return await show(session, [each.id for each in await meant(session, ids, values, "look at")], judge=True)
 
 
 async def show(session: Session, wanted: list[str], *, judge: bool = False) -> int:

@@ -1,0 +1,72 @@
+"""Outputs that end early, are full, or are no text; names of any length; and an interrupt: never a traceback."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from eru.wire import core_pb2 as pb
+
+MANY = pb.Pods(pods=[pb.Pod(name=f"pod{number}", desc="x" * 80) for number in range(5000)])
+
+
+def start(address: str, *words: str, **attrs: Any) -> subprocess.Popen[bytes]:
+    attrs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **attrs}
+    return subprocess.Popen([sys.executable, "-m", "eru", "-e", address, *words], **attrs)
+
+
+def test_a_reader_that_leaves_is_no_error(script):
+    script.answers["ListPods"] = MANY
+    running = start(script.address, "-o", "json", "pod", "list")
+    assert running.stdout is not None
+    assert running.stdout.read(10)
+    running.stdout.close()
+    assert running.wait(20) == 0
+    assert running.stderr.read() == b""
+
+
+def test_a_full_disk_is_told(script):
+    script.answers["ListPods"] = MANY
+    with open("/dev/full", "wb") as full:
+        running = start(script.address, "pod", "list", stdout=full)
+        told = running.communicate(timeout=20)[1].decode()
+    assert running.returncode == 1
+    assert told.startswith("error: ")
+    assert "No space left on device" in told
+    assert "Traceback" not in told
+
+
+def test_a_terminal_without_our_letters(script):
+    script.answers["ListPods"] = MANY
+    done = subprocess.run(
+        [sys.executable, "-m", "eru", "-e", script.address, "pod", "list"],
+        env={"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_name_of_a_megabyte(eru, script):
+    script.answers["ListWorkloads"] = []
+    done = eru("workload", "get", "x" * 1_000_000)
+    assert done.code == 4
+    assert "(1000000 characters)" in done.err
+    assert len(done.err) < 1000
+
+
+def test_an_interrupt_ends_a_call(script):
+    def never(requests: Iterator[Any]) -> Iterator[pb.Pods]:
+        script.asked.append(("ListPods", next(requests)))
+        time.sleep(2)
+        yield pb.Pods()
+
+    script.answers["ListPods"] = never
+    running = start(script.address, "pod", "list")
+    while not script.requests("ListPods"):
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    told = running.communicate(timeout=20)[1].decode()
+    assert (running.returncode, "interrupted" in told, "Traceback" in told) == (130, True, False)
