@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
@@ -97,7 +97,7 @@ class Events:
         self._all: deque[Happened] = deque()
         self._of_app: dict[str, deque[Happened]] = {}
         self._of_node: dict[str, deque[Happened]] = {}
-        self._of_workload: dict[str, deque[Happened]] = {}  # by id and by name
+        self._of_workload: dict[str, list[Happened]] = {}  # by id and by name; short, so lists
         self._states: OrderedDict[str, int] = OrderedDict()
         self._up: set[str] = set()  # nodes known to have a heartbeat
         self._asking = 0
@@ -185,33 +185,25 @@ class Events:
 
     def _keep(self, event: Happened) -> None:
         self._all.append(event)
-        for index, key in self._places(event):
-            found = index.get(key)
-            if found is None:
-                found = index[key] = deque()
-            found.append(event)
+        for index, key in _places(event, self._of_app, self._of_node):
+            _at(index, key).append(event)
+        for key in filter(None, (event.id, event.name)):
+            self._of_workload.setdefault(key, []).append(event)
         if len(self._all) > self._kept_max:
             self._forget(self._all.popleft())
 
     def _forget(self, event: Happened) -> None:
         """The oldest of all is the oldest wherever it is."""
-        for index, key in self._places(event):
+        for index, key in _places(event, self._of_app, self._of_node):
             found = index[key]
             found.popleft()
             if not found:
                 del index[key]
-
-    def _places(self, event: Happened) -> list[tuple[dict[str, deque[Happened]], str]]:
-        places = []
-        if event.app:
-            places.append((self._of_app, event.app))
-        if event.node:
-            places.append((self._of_node, event.node))
-        if event.id:
-            places.append((self._of_workload, event.id))
-        if event.name:
-            places.append((self._of_workload, event.name))
-        return places
+        for key in filter(None, (event.id, event.name)):
+            events = self._of_workload[key]
+            del events[0]
+            if not events:
+                del self._of_workload[key]
 
     def _candidates(self, wanted: Wanted, workloads: Collection[str]) -> Iterable[Happened]:
         if wanted.workloads:
@@ -299,6 +291,23 @@ class Events:
             error=error,
             at_ns=at_ns,
         )
+
+
+Index = dict[str, deque[Happened]]
+
+
+def _places(event: Happened, of_app: Index, of_node: Index) -> Iterator[tuple[Index, str]]:
+    if event.app:
+        yield of_app, event.app
+    if event.node:
+        yield of_node, event.node
+
+
+def _at(index: Index, key: str) -> deque[Happened]:
+    found = index.get(key)
+    if found is None:
+        found = index[key] = deque()
+    return found
 
 
 def ending(seen: Inspection) -> tuple[str, str]:
