@@ -85,6 +85,7 @@ class Core:
         self.fleet.readers = self.fanout
         self.fleet.statuses.listen(self.fanout.hear)
         self.reports = Reports(self)
+        self.fleet.statuses.listen(self.reports.hear)
         self.committer = Committer(store, keys, self.fleet, self.tasks, settings)
         self.ledger = Ledger(world, store, keys, self.kinds, self.fleet, self.committer)
         self.planner = Planner(self.fleet.view)

@@ -319,8 +319,11 @@ class Fanout:
                 why = failure or f"workload {event.id!r} does not exist"
                 changed = Changed(event.id, event.revision, event.status, None, why)
             changes[event.id, event.revision] = changed
-        while len(self._records) > RECORDS_MAX:
-            self._records.popitem(last=False)
+        while self._records:
+            oldest = next(iter(self._records))
+            if len(self._records) <= RECORDS_MAX and now - self._records[oldest][0] <= RECORDS_S:
+                break
+            del self._records[oldest]
         return changes
 
     def _fresh(self, id: str, now: float) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from eru.core.statuses import StatusEvent
 from eru.lib.retry import Backoff
 from eru.model.errors import Conflict, EruError, InvalidInput, LeaseLost, NotFound, OutcomeUnknown, StoreUnavailable
 from eru.model.names import parse_workload_name
@@ -105,6 +106,11 @@ class Reports:
         while self._queue:
             _, waiting = self._queue.popitem()
             waiting.settle(_stopping())
+
+    def hear(self, event: StatusEvent) -> None:
+        """A status that vanished, mostly with its workload, need not be remembered."""
+        if event.status is None and event.id not in self._flying:
+            self._known.pop(event.id, None)
 
     async def write(self, reported: Sequence[WorkloadStatus]) -> list[str]:
         """Write what is new; the ids of workloads that do not exist. Raises StoreError, Conflict.
