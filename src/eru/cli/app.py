@@ -120,9 +120,22 @@ def _root(program: str, lazy: dict[str, tuple[str, str]], examples: str, publish
         examples=examples,
         help="Schedules and runs workloads on many machines.",
         epilog="Exit codes: 0 done, 1 failed or only partly done, 2 wrong usage, 4 not found, 5 refused.",
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        context_settings={"help_option_names": ["-h", "--help"], "terminal_width": _help_width()},
         params=_global_options(published),
     )
+
+
+HELP_WIDTH_MAX = 100  # columns; longer lines are hard to read
+
+
+def _help_width() -> int:
+    """Columns for help. Said to click, which would load a large library to ask the terminal."""
+    columns = os.environ.get("COLUMNS", "")
+    try:
+        size = int(columns) if columns.isdigit() and int(columns) else os.get_terminal_size(1).columns or 80
+    except OSError:
+        size = 80
+    return max(min(size, HELP_WIDTH_MAX) - 2, 50)
 
 
 def _global_options(published: bool) -> list[click.Parameter]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from pathlib import Path
 
 import click
 
@@ -20,15 +18,23 @@ def find(name: str) -> str:
     """The program of a word that is no command of ours; "" for none."""
     if not _NAME.fullmatch(name) or PREFIX + name in _OWN:
         return ""
-    return shutil.which(PREFIX + name) or ""
+    for folder in _folders():  # not shutil.which: loading that library takes longer than the rest of help
+        path = os.path.join(folder, PREFIX + name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return ""
+
+
+def _folders() -> list[str]:
+    return [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
 
 
 def names() -> list[str]:
     """All there are, sorted."""
     found: set[str] = set()
-    for folder in os.environ.get("PATH", "").split(os.pathsep):
+    for folder in _folders():
         try:
-            there = [each.name for each in Path(folder).iterdir() if each.name.startswith(PREFIX)] if folder else []
+            there = [each for each in os.listdir(folder) if each.startswith(PREFIX)]
         except OSError:
             continue
         found.update(each.removeprefix(PREFIX) for each in there if find(each.removeprefix(PREFIX)))

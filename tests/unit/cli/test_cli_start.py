@@ -25,7 +25,7 @@ NEVER = (
     "uvloop",
     "http.server",
 )
-HEAVY = (*NEVER, "grpc", "asyncio", "google.protobuf", "structlog", "msgspec", "eru.wire", "eru.model.errors")
+HEAVY = (*NEVER, "shutil", "grpc", "asyncio", "google.protobuf", "structlog", "msgspec", "eru.wire", "eru.model.errors")
 
 
 @pytest.mark.parametrize("entry", ["main", "cli_main"])
