@@ -74,11 +74,16 @@ class Cursor:
     def remove(self) -> None:
         """The workload is gone: from now on nothing is written any more."""
         self._removed = True
+        self._close()
         self._path.unlink(missing_ok=True)
 
     def __del__(self) -> None:
-        if self._fd >= 0:  # a lane may hold the last reference, long after the pump has ended
+        self._close()  # a lane may hold the last reference, long after the pump has ended
+
+    def _close(self) -> None:
+        if self._fd >= 0:
             os.close(self._fd)
+            self._fd = -1
 
     def _load(self) -> Place | None:
         try:

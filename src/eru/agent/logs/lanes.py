@@ -218,6 +218,7 @@ class Lane:
             self.spool.advance(len(block.records))
         if block.commit is not None:
             block.commit()
+            block.commit = None  # it holds a cursor with its open file; the block may wait long for its confirmation
         if self.transport.datagrams or self.transport.acknowledged() is None:
             return
         self._sent.append(block)

@@ -188,6 +188,7 @@ class Pump:
             self._cursor.finish()
         finally:
             self._detach()
+            self._outlet.close()
             if self._paused_by is not None:
                 self._paused_by.forget(self)
 
