@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 import selectors
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 from weakref import WeakSet
@@ -33,14 +35,28 @@ class _JumpingSelector(selectors.SelectSelector):
 
 
 class SimLoop(asyncio.SelectorEventLoop):
-    """See the module. `tasks_of(process)` are its tasks that have not ended."""
+    """See the module. `tasks_of(process)` are its tasks that have not ended.
 
-    def __init__(self) -> None:
+    With `shuffle` what is ready at the same moment runs in an order by chance,
+    not in the order in which it became ready.
+    """
+
+    def __init__(self, shuffle: random.Random | None = None) -> None:
+        self._shuffle = shuffle
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
         self._tasks: dict[str, WeakSet[asyncio.Task[Any]]] = {}
         self._killed: set[str] = set()
         self.set_task_factory(self._make_task)  # type: ignore[arg-type]
+
+    def _run_once(self) -> None:
+        ready: deque[Any] = self._ready  # type: ignore[attr-defined]
+        if self._shuffle is not None and len(ready) > 1:
+            order = list(ready)
+            self._shuffle.shuffle(order)
+            ready.clear()
+            ready.extend(order)
+        super()._run_once()  # type: ignore[misc]
 
     def time(self) -> float:
         return self._jumping.now
