@@ -16,6 +16,7 @@ from support.agent_node import AgentProcess, RecordingCore, TcpSink, Workloads, 
 from support.docker import free_port
 
 pytestmark = pytest.mark.docker
+NODE = "churn-node"  # nothing of others is counted
 WAVES = 6
 AT_ONCE = 50
 HANDS = 8  # containers made or removed at the same time
@@ -25,6 +26,7 @@ MIB = 1 << 20
 @pytest.fixture
 async def core() -> AsyncIterator[RecordingCore]:
     async with recording_core() as core:
+        core.known = {NODE}
         yield core
 
 
@@ -38,7 +40,7 @@ async def sink() -> AsyncIterator[TcpSink]:
 
 @pytest.fixture
 async def workloads(docker_endpoint: str) -> AsyncIterator[Workloads]:
-    made = Workloads(docker_endpoint)
+    made = Workloads(docker_endpoint, NODE)
     yield made
     made.clean()
 
@@ -51,6 +53,7 @@ async def agent(
         tmp_path,
         core.port,
         docker_endpoint,
+        hostname=NODE,
         api={"addr": f"127.0.0.1:{free_port()}"},
         log={"forwards": [f"tcp://127.0.0.1:{sink.port}"]},
     )
@@ -97,7 +100,11 @@ async def wave(core: RecordingCore, agent: AgentProcess, sink: TcpSink, workload
         lines = (await agent.get("/metrics")).decode().splitlines()
         return {"eru_agent_workloads 0", "eru_agent_log_pumps 0", "eru_agent_status_waiting 0"} <= set(lines)
 
-    await until(forgotten, "all forgotten", 60)
+    try:
+        await until(forgotten, "all forgotten", 60)
+    except AssertionError:
+        counts = [line for line in (await agent.get("/metrics")).decode().splitlines() if line.startswith("eru_agent")]
+        raise AssertionError(f"not all is forgotten: {counts}\n{agent.said()[-2000:]}") from None
     assert len(sink.lines()) == len(ids), "each line once"
 
 

@@ -134,8 +134,9 @@ class Reporter:
     async def _send(self, batch: list[pb.WorkloadStatus]) -> None:
         if await self._offer(batch) or len(batch) == 1:
             return
-        for status in batch:  # one bad status must not hold back the others
-            await self._offer([status])
+        half = len(batch) // 2  # one bad status must hold back no others, and not make a call for each of them
+        await self._send(batch[:half])
+        await self._send(batch[half:])
 
     async def _offer(self, batch: list[pb.WorkloadStatus]) -> bool:
         """Whether core took the batch. A refusal of a single status makes it wait. Raises CoreUnreachable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eru.agent.metrics.figures import figures
@@ -80,6 +81,63 @@ def test_both_kinds_of_cgroup_give_the_same_sample(files: dict[str, str], tmp_pa
     assert sample.disks == {"/dev/sda": Disk(10, 20, 1, 2)}
     assert sample.nics["eth0"] == Nic(10, 20, 30, 40, 50, 60, 70, 80)
     assert (machine.cpus, machine.memory) == (2, 1024 * MIB)
+
+
+# As a machine with cgroup v2, systemd and kernel 5.15 shows them: no memory.peak, devices without figures, more keys.
+RECORDED = {
+    f"{SCOPE}/cpu.stat": (
+        "usage_usec 48211337\nuser_usec 30102450\nsystem_usec 18108887\n"
+        "nr_periods 1203\nnr_throttled 17\nthrottled_usec 912004\n"
+    ),
+    f"{SCOPE}/cpu.max": "max 100000\n",
+    f"{SCOPE}/memory.current": "37122048\n",
+    f"{SCOPE}/memory.max": "max\n",
+    f"{SCOPE}/memory.stat": (
+        "anon 21405696\nfile 13107200\nkernel_stack 245760\npagetables 397312\npercpu 2304\nsock 0\nshmem 0\n"
+        "file_mapped 9461760\nfile_dirty 0\nanon_thp 0\ninactive_anon 21393408\nslab 1548264\npgfault 92103\n"
+    ),
+    f"{SCOPE}/io.stat": (
+        "7:3 \n"
+        "259:0 rbytes=11796480 wbytes=40960 rios=301 wios=10 dbytes=0 dios=0 cost.usage=132 cost.vrate=100.00\n"
+        "253:1 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n"
+    ),
+    "proc/7/cgroup": f"0::/system.slice/docker-{ID}.scope\n",
+    "sys/dev/block/259:0/uevent": "MAJOR=259\nMINOR=0\nDEVNAME=nvme0n1\nDEVTYPE=disk\nDISKSEQ=9\n",
+}
+
+
+def test_a_recorded_tree_of_version_2(tmp_path: Path) -> None:
+    machine = host(tmp_path)
+    write(tmp_path, RECORDED)
+    now = read_sample(Moment(machine, 1.0), find_cgroup(machine, 7, ID), 7)
+    assert (now.cpu, now.cpu_user, now.cpu_system, now.cpus) == (48.211337, 30.10245, 18.108887, 0.0)
+    assert (now.memory, now.memory_max, now.memory_rss, now.memory_limit) == (37122048, 37122048, 21405696, 0)
+    assert now.disks["/dev/nvme0n1"] == Disk(11796480, 40960, 301, 10)
+    assert now.disks["253:1"] == Disk(4096, 0, 1, 0), "a device without a name goes by its number"
+    later = msgspec.structs.replace(now, at=3.0, cpu=now.cpu + 1.0)
+    assert {figure.name: figure.value for figure in figures(machine, now, later)}["cpu_container_usage"] == 0.25
+
+
+def test_files_larger_than_one_answer_are_read_whole(tmp_path: Path) -> None:
+    machine = host(tmp_path)
+    nics = "".join(f" veth{n}: {n} 0 0 0 0 0 0 0 {n} 0 0 0 0 0 0 0\n" for n in range(2000))
+    write(tmp_path, {**V2, "proc/7/net/dev": f"a\nb\n{nics}"})
+    now = read_sample(Moment(machine, 1.0), find_cgroup(machine, 7, ID), 7)
+    assert now.nics["veth1999"].sent_bytes == 1999
+
+
+def test_a_network_namespace_is_read_once_per_moment(tmp_path: Path) -> None:
+    machine = host(tmp_path)
+    lines = (tmp_path / "proc/7/net/dev").read_text()
+    namespace = tmp_path / "namespace"
+    namespace.touch()
+    for pid in (8, 9):
+        write(tmp_path, {f"proc/{pid}/net/dev": lines.replace("eth0", f"eth{pid}")})
+        (tmp_path / f"proc/{pid}/ns").mkdir()
+        (tmp_path / f"proc/{pid}/ns/net").symlink_to(namespace)
+    moment = Moment(machine, 1.0)
+    assert moment.nics(8) is moment.nics(9)
+    assert set(Moment(machine, 2.0).nics(9)) == {"lo", "eth9"}
 
 
 def test_cgroup_is_found_by_id_when_the_process_shows_another_root(tmp_path: Path) -> None:

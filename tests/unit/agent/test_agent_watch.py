@@ -235,11 +235,13 @@ class Core:
 
     def __init__(self) -> None:
         self.batches: list[list[pb.WorkloadStatus]] = []
+        self.calls = 0
         self.refused: set[str] = set()
         self.away = False
 
     async def unary(self, method: Any, request: Any, *, timeout_s: float | None = None) -> Any:
         await asyncio.sleep(0)
+        self.calls += 1
         if self.away:
             raise CoreUnreachable("away", rpc="SetWorkloadsStatus", code=14)
         if self.refused & {status.id for status in request.status}:
@@ -280,6 +282,24 @@ async def test_many_changes_are_few_calls_and_nothing_is_sent_twice() -> None:
     assert [len(batch) for batch in core.batches] == [100, 100, 50]
     reporter.update(workload("w1"))
     assert reporter.waiting == 0
+
+
+async def test_hundreds_that_die_at_once_are_few_calls_even_if_some_are_refused() -> None:
+    core = Core()
+    reporter = reporter_on(core)
+    everyone = [workload(f"w{number}") for number in range(500)]
+    for each in everyone:
+        reporter.update(each)
+    await reported(core, reporter, 500)
+    core.batches.clear()
+    core.calls, core.refused = 0, {"w7", "w307"}
+    for each in everyone:
+        each.running = False
+        reporter.update(each)
+    told = await reported(core, reporter, 498)
+    assert {status.id for status in told} == {each.id for each in everyone} - core.refused
+    assert not any(status.running for status in told)
+    assert core.calls <= 5 + 2 * 14 + 2, "a refused one is found by halves"
 
 
 async def test_every_flip_arrives_in_order() -> None:
