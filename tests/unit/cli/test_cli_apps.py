@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eru.cli.apps import compose
@@ -202,6 +202,7 @@ SERVICE = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(services=st.dictionaries(NAME.filter(lambda name: "_" not in name), SERVICE, min_size=1, max_size=3))
 def test_any_compose_file_becomes_specs_that_say_the_same(services: dict[str, Any]):
     made = imported(yaml.safe_dump({"services": services}, allow_unicode=True))
@@ -223,6 +224,7 @@ def test_any_compose_file_becomes_specs_that_say_the_same(services: dict[str, An
     )
 
 
+@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_characters="\0", codec="utf-8")))
 def test_a_literal_stays_as_it_is(text: str):
     assert expanded(literal(text), "", {}) == text

@@ -10,7 +10,7 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eru.cli.app import root, run
@@ -59,6 +59,7 @@ def test_what_matters_least_goes_first():
     assert "STATE" in heads[40]
 
 
+@settings(deadline=None)
 @given(
     cells=st.lists(st.tuples(st.text("ab节", max_size=60), st.text("xyz", max_size=90)), min_size=1, max_size=5),
     screen=st.integers(40, 200),
@@ -79,6 +80,7 @@ LINE = st.text("ab 节", max_size=70)
 ROWS = st.lists(st.tuples(LINE, LINE, LINE), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(rows=ROWS, screen=st.integers(45, 120), line=st.booleans())
 def test_a_box_fits_and_loses_nothing(rows: list[tuple[str, str, str]], screen: int, line: bool):
     text = render(["ONE", "TWO", "THREE"], [[[cell] for cell in row] for row in rows], separate=line)

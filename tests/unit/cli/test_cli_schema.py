@@ -156,7 +156,7 @@ VALUE = st.one_of(
 PATHS = [tuple(key.replace("NAME", "web").split(".")) for key in check.KEYS if key not in check.NAMED]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(path=st.sampled_from(PATHS), value=VALUE)
 def test_they_agree_about_any_value_of_any_key(path: tuple[str, ...], value: Any):
     spec = changed(path, value)
