@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import signal
@@ -19,6 +20,10 @@ pytestmark = pytest.mark.docker
 # Each run of the workload numbers its lines and notes in /out/<run> which ones it has printed.
 PRINTING = """trap "exit 0" TERM; r=$(ls /out | wc -l); : > /out/$r; i=0
 while :; do echo run $r line $i; echo $i >> /out/$r; i=$((i+1)); [ $((i%50)) = 0 ] && sleep 0.02; done"""
+FULL_SPEED = 150_000  # lines
+BLOCK = 1 << 20  # bytes of records on their way from the agent to the kernel
+# Bytes that two kernels may hold between agent and receiver: its receive buffer, and the agent's send buffer.
+BETWEEN_KERNELS = int(Path("/proc/sys/net/ipv4/tcp_rmem").read_text().split()[2]) + BLOCK
 PIPE = 64 << 10  # bytes that wait between a workload and a dead dockerd
 
 
@@ -121,3 +126,65 @@ async def test_containerd_killed(site: Site) -> None:
     upto = site.printed("out", 0)
     await until(lambda: not set(range(upto)) - set(site.got(id, 0)), "every line")
     assert site.repeated(id, 0) == 0
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["agent", "agent and receiver"])
+async def test_killed_at_full_speed(site: Site, both: bool) -> None:
+    """Nothing lost and at most a block twice; with the receiver also what was between the two kernels."""
+    sink, last = site.sink, str(FULL_SPEED)
+    id = site.workloads.run("sh", "-c", f"seq 1 {FULL_SPEED}; sleep 1000")
+    await until(lambda: len(sink.data) > 4 << 20, "records flow")
+    os.kill(site.agent.pid, signal.SIGKILL)
+    if both:
+        await sink.stop()
+    await site.agent.end(signal.SIGKILL)
+    assert not has_ended(sink, last), "killed too late to show anything"
+    if both:
+        await sink.start()
+    site.agent.start()
+    await until(lambda: has_ended(sink, last), "the last line", 60)
+    records = sink.records(id)
+    got = [int(record["data"]) for record in records]
+    size = len(sink.data) / len(records)
+    lost, repeated = FULL_SPEED - len(set(got)), len(got) - len(set(got))
+    assert repeated * size <= BLOCK
+    assert lost * size <= (BETWEEN_KERNELS if both else 0)
+
+
+def has_ended(sink: TcpSink, text: str) -> bool:
+    return f'"data":"{text}"'.encode() in sink.data[-4000:]
+
+
+async def test_dockerd_killed_at_full_speed(site: Site) -> None:
+    """With live-restore the workload goes on; what dockerd had read and not yet kept or delivered is lost with it."""
+    sink = site.sink
+    id = site.workloads.run("sh", "-c", f"seq 1 {FULL_SPEED}; sleep 1; echo end; sleep 1000")
+    await until(lambda: len(sink.data) > 4 << 20, "records flow")
+    await asyncio.to_thread(site.docker.kill)
+    assert str(FULL_SPEED).encode() not in sink.data, "killed too late to show anything"
+    await asyncio.to_thread(site.docker.start)
+    await until(lambda: has_ended(sink, "end"), "the last line", 60)
+    got = sink.texts(id)
+    lost = {str(number) for number in range(1, FULL_SPEED + 1)} - set(got)
+    size = sum(len(text) + 1 for text in lost)
+    repeated = sum(len(text) + 1 for text in got) - sum(len(text) + 1 for text in set(got))
+    assert size <= BLOCK
+    assert repeated <= BLOCK
+
+
+async def test_a_log_driver_that_keeps_nothing(site: Site) -> None:
+    """What is printed while no agent listens is missing, and said; everything else is there."""
+    counting = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done"
+    id = site.workloads.run("sh", "-c", counting, LogConfig={"Type": "none"})
+    await until(lambda: len(site.sink.texts(id)) > 50, "lines")
+    await site.agent.end(signal.SIGTERM)
+    before = len(site.sink.texts(id))
+    await asyncio.sleep(1)
+    site.agent.start()
+    await until(lambda: len(site.sink.texts(id)) > before + 50, "lines again")
+    got = [int(text) for text in site.sink.texts(id)]
+    gaps = [(a, b) for a, b in itertools.pairwise(got) if b != a + 1]
+    assert len(gaps) == 1, gaps
+    assert got[0] < 50, "one that starts before the agent hears of it has printed a little"
+    assert gaps[0][1] > gaps[0][0], "nothing comes twice"
+    assert "kept output cannot be read" in site.agent.said()
