@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass
 
 from eru.lib.tasks import TaskOwner
+from sim.agents import Agents
 from sim.clients import Clients
 from sim.cluster import Cluster
 from sim.faults import Chances
@@ -54,17 +55,21 @@ async def _live(seed: int, loud: bool) -> Verdict:
     )
     await cluster.build()
     clients = Clients(cluster)
+    agents = Agents(cluster, chance.choice([0, 1, 3]))
+    await agents.build()
     around = TaskOwner("around")
     around.start("trouble", cluster.trouble())
+    around.start("agents", agents.run())
     around.start("guard", cluster.guard())
     around.start("remember", cluster.remember())
     wrong: list[str] = []
     await clients.run(chance.choice([5, 10, 20]), chance.choice([0.1, 2.0, 20.0]))
     await cluster.heal()
+    agents.heal()
     clock = cluster.world.clock
     await cluster.late.wait_idle(LATE_MOST_S)  # what engines still do for those who asked long ago
     healed = clock.monotonic()
-    while (wrong := await violations(cluster)) and clock.monotonic() - healed < REST_MOST_S:
+    while (wrong := await violations(cluster) + await agents.violations()) and clock.monotonic() - healed < REST_MOST_S:
         await clock.sleep(1.0)
     cluster.tell(f"at rest after {clock.monotonic() - healed:.0f} s")
     wrong += clients.told + cluster.broken
