@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from eru.resource.contract import Kind, Table
 Rows = NDArray[np.int64]
 
 _FIRST_ROWS = 64
+_NOTHING: dict[str, Any] = {}  # stands for the record of a kind that a node has nothing of
 _LABEL_CACHE_MAX = 64
 _CHOSEN_CACHE_MAX = 64
 _ARRAY_FROM_ROWS = 256  # a dictionary is smaller for apps on fewer nodes
@@ -187,9 +189,13 @@ class View:
         if revision <= found.resource_revision:
             return
         fresh = found.resource_revision == 0
+        had, used = found.capacity, found.usage
         found.capacity, found.usage, found.resource_revision = capacity, usage, revision
         for kind, table in self.tables.items():
-            table.set(found.row, capacity.get(kind, {}), usage.get(kind, {}))
+            has, uses = capacity.get(kind, _NOTHING), usage.get(kind, _NOTHING)
+            # Records are never mutated: the very same ones say the same, and most deploys move one kind only.
+            if fresh or has is not had.get(kind, _NOTHING) or uses is not used.get(kind, _NOTHING):
+                table.set(found.row, has, uses)
         if fresh:
             self.refresh(found)
         else:

@@ -32,8 +32,9 @@ def subtract(usage: Record, grants: Sequence[Grant]) -> Record:
 def _moved(usage: Record, grants: Sequence[Grant], sign: int) -> Record:
     cpu = float(usage.get("cpu") or 0.0)
     memory = int(usage.get("memory") or 0)
-    cpu_map: dict[str, int] = usage.get("cpu_map") or {}
-    numa_memory: dict[str, int] = usage.get("numa_memory") or {}
+    # An empty map is a map, too: the table knows by the very objects that nothing about cores has changed.
+    cpu_map: dict[str, int] = {} if usage.get("cpu_map") is None else usage["cpu_map"]
+    numa_memory: dict[str, int] = {} if usage.get("numa_memory") is None else usage["numa_memory"]
     for grant in grants:
         cpu += sign * (grant.get("cpu_request") or 0.0)
         memory += sign * (grant.get("memory_request") or 0)

@@ -40,6 +40,7 @@ class CpumemTable:
         self._full = np.zeros(0, np.int64)  # whole cores
         self._broken = np.zeros(0, np.int64)  # cores with a part left
         self._parts = np.zeros((0, 0), np.uint8 if sharebase <= 255 else np.int32)  # what is left, core by row
+        self._cores_of: dict[int, tuple[Record, object, object]] = {}  # of rows that are not odd: what `_parts` shows
         self._odd: dict[int, rooms.Room] = {}  # rows that are counted one by one
         self._is_odd = np.zeros(0, np.bool_)
         self._stamp = np.zeros(0, np.int64)  # changes of a row
@@ -48,6 +49,8 @@ class CpumemTable:
 
     def set(self, row: int, capacity: Record, usage: Record) -> None:
         """Row `row` is a node with this capacity and usage."""
+        if self._only_moved(row, capacity, usage):
+            return
         room = rooms.room_of(capacity, usage)
         self._reserve(row + 1, len(room.free))
         self._touch(row)
@@ -65,16 +68,37 @@ class CpumemTable:
             return
         self._odd.pop(row, None)
         parts = [left if left < base else 0 for left in room.free.values()]
+        self._cores_of[row] = (capacity, usage.get("cpu_map"), usage.get("numa_memory"))
         self._parts[:cores, row] = parts
         self._parts[cores:, row] = 0
         self._full[row] = sum(left == base for left in room.free.values())
         self._broken[row] = sum(left > 0 for left in parts)
+
+    def _only_moved(self, row: int, capacity: Record, usage: Record) -> bool:
+        """Whether the cores are the very ones of the last time, as in every deploy that binds none; then
+        memory and shares are set here."""
+        seen = self._cores_of.get(row)
+        if (
+            seen is None
+            or seen[0] is not capacity
+            or seen[1] is not usage.get("cpu_map")
+            or seen[2] is not usage.get("numa_memory")
+        ):
+            self._cores_of.pop(row, None)
+            return False
+        self._touch(row)
+        memory, used, cores = capacity.get("memory", 0), usage.get("memory", 0), int(self._cores[row])
+        self._memory_free[row] = max(0, memory - used)
+        self._memory_share[row] = used / memory if memory else 0.0
+        self._cpu_share[row] = usage.get("cpu", 0) / cores if cores else 0.0
+        return True
 
     def clear(self, row: int) -> None:
         """Row `row` is no node any more: nothing fits there."""
         if row >= self._rows:
             return
         self._touch(row)
+        self._cores_of.pop(row, None)
         self._odd.pop(row, None)
         self._is_odd[row] = False
         for column in (self._memory_free, self._cores, self._full, self._broken):
