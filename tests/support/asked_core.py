@@ -27,6 +27,7 @@ from eru.wire.server import RpcServer, ServerSettings
 
 CALL_S = 15.0  # no call may take longer, whatever was asked
 FOLLOW_S = 0.03  # watch streams are left after that
+REST_S = 60.0  # what was begun must have ended by then, on a busy machine
 RUN_S = 1.0  # what runs inside may never end, and is left after that
 _RUNS = (rpc.RunAndWait, rpc.ExecuteWorkload)
 
@@ -112,7 +113,7 @@ class Target:
 
     async def settled(self) -> dict[str, bytes]:
         """What is stored once nothing is under way any more."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(REST_S):
             while True:
                 now = await self.stored()
                 busy = self.core.active or any(self.keys.split(key)[0] == "intent" for key in now)

@@ -21,7 +21,7 @@ from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
-from support.asked_core import Target
+from support.asked_core import REST_S, Target
 from support.right_requests import right_requests
 
 MEGABYTE = "x" * 1_000_000
@@ -106,7 +106,7 @@ class Table(Target):
     async def at_rest(self) -> None:
         """Nothing runs any more, the engines have what is recorded, the books agree."""
         now = await self.settled()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(REST_S):
             while self.server.calls() or self.core.background.names():  # noqa: ASYNC110 - looked at from outside
                 await asyncio.sleep(0.005)
         now = await self.settled()
