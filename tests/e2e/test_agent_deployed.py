@@ -22,7 +22,7 @@ from support.core_processes import CoreProcess
 from support.machines import ROOT, Machine, machines
 from support.user_cluster import ERU
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 EXAMPLE = ROOT / "examples" / "agent.yaml"
 POD = "eru"
 COUNTING = """i=0; while [ $i -lt 400 ]; do echo "$ERU_NODE_NAME $i"; i=$((i+1)); sleep 0.01; done; sleep 1000"""

@@ -16,7 +16,7 @@ import pytest
 from support.agent_node import AgentProcess, RecordingCore, TcpSink, Workloads, recording_core, until
 from support.docker import ExtraDocker, free_port
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 # Each run of the workload numbers its lines and notes in /out/<run> which ones it has printed.
 PRINTING = """trap "exit 0" TERM; r=$(ls /out | wc -l); : > /out/$r; i=0
 while :; do echo run $r line $i; echo $i >> /out/$r; i=$((i+1)); [ $((i%50)) = 0 ] && sleep 0.02; done"""
