@@ -29,14 +29,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import grpc
 from core_rpc import CORES, MEMORY, POD, RESOURCES, node, system
 
 from eru.wire import core_pb2 as pb
+from eru.wire import core_pb2_grpc as rpc
 from support.etcd import EtcdCluster
 
 NODES = 10
@@ -318,10 +321,14 @@ async def measured(name: str, store: str, published: str, options: argparse.Name
         folder = Path(temporary)
 
         async def run(told: str) -> Run:
-            async with system(command, folder, "core", told) as (stubs, pid):
-                one = Run(name, stubs, pid, options)
-                config = (folder / "core.yaml").read_text()
-                await one.all(int(config.partition("127.0.0.1:")[2].partition('"')[0]))
+            async with system(command, folder, "core", told) as (_, pid), AsyncExitStack() as stack:
+                port = int((folder / "core.yaml").read_text().partition("127.0.0.1:")[2].partition('"')[0])
+                own = [("grpc.use_local_subchannel_pool", 1)]
+                channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=own) for _ in range(2)]
+                for channel in channels:
+                    await stack.enter_async_context(channel)
+                one = Run(name, [rpc.CoreRPCStub(channel) for channel in channels], pid, options)
+                await one.all(port)
                 return one
 
         if store == "embedded":
