@@ -28,7 +28,16 @@ from eru.core.session import Identity
 from eru.core.settings import CoreSettings
 from eru.lib.retry import Backoff
 from eru.lib.tasks import TaskOwner
-from eru.model.errors import Conflict, EruError, LeaseLost, NoCapacity, NotFound, OutcomeUnknown, StoreUnavailable
+from eru.model.errors import (
+    Conflict,
+    EruError,
+    InvalidInput,
+    LeaseLost,
+    NoCapacity,
+    NotFound,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
 from eru.model.nodes import NodeResource, Resources
 from eru.model.stored import Stored
 from eru.store.contract import TXN_OPS_MAX, Compare, KeyValue, Put, Store, TxnResult, Write, unchanged
@@ -38,7 +47,8 @@ _log = structlog.get_logger(__name__)
 
 ROUNDS_MAX = 12  # tries of one change, each with what was read anew
 UNKNOWN_READS_MAX = 8  # tries to find out what became of an unanswered transaction
-TXN_BYTES_MAX = 900_000  # values of one merged transaction; etcd takes 1.5 MiB
+TXN_BYTES_MAX = 900_000  # values of one merged transaction without its nodes' records; no change is added above it
+BUILT_BYTES_MAX = 1_300_000  # the same with the records, as it goes to the store, which takes some more
 _RESERVED_OPS = 2  # the registration's compare, and one spare
 
 
@@ -282,6 +292,26 @@ class Committer:
         return []
 
     def _build(self, batch: list[_Waiting]) -> _Built:
+        """One transaction of as many of `batch` as fit in one."""
+        built = self._together(batch)
+        if built.size <= BUILT_BYTES_MAX:
+            return built
+        if len(built.waiting) > 1:  # large nodes: their records are counted only here, when they are written
+            half = len(batch) // 2
+            built = self._build(batch[:half])
+            built.later.extend(batch[half:])
+            return built
+        alone = built.waiting[0]
+        words = (
+            f"node {alone.change.nodename!r}: a record of {built.size} bytes is more than the {BUILT_BYTES_MAX}"
+            " that the store takes at once; divide the machine into smaller nodes"
+        )
+        refused = _Built()
+        refused.refused = [*built.refused, (alone, InvalidInput(words))]
+        refused.later = built.later
+        return refused
+
+    def _together(self, batch: list[_Waiting]) -> _Built:
         built = _Built()
         for waiting in batch:
             if built.size > TXN_BYTES_MAX:
@@ -297,6 +327,7 @@ class Committer:
             built.compares[key] = unchanged(key, revision)
             record = NodeResource(capacity=capacity, usage=usage)
             put = Put(key, record.encode())
+            built.size += len(put.value)
             built.writes.append(put)
             built.values[key] = (put.value, record)
         return built

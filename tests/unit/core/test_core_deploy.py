@@ -211,3 +211,11 @@ async def test_capacity(lab) -> None:
     with pytest.raises(NoCapacity) as refused:
         await capacity(lab.core, lab.spec(21))
     assert len(refused.value.refusals) == 2
+
+
+async def test_large_nodes_are_written_in_as_many_transactions_as_it_takes(lab) -> None:
+    await lab.add_nodes(*(f"n{number:02}" for number in range(5)), cores=14_000, memory=1 << 40)
+    results = await lab.deploy(5)  # one each: all records together are more than a store takes at once
+    assert [result.error for result in results] == [None] * 5
+    assert len(nodes_of(results)) == 5
+    assert await lab.diffs() == []
