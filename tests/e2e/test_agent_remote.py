@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
+from eru.lib.world import real_world
 from eru.model.nodes import NodeTLS
-from support.agent_node import AgentProcess, RecordingCore, TcpSink, Workloads, recording_core, until
+from eru.wire import core_pb2 as pb
+from eru.wire import methods as rpc
+from eru.wire.channel import connect
+from support.agent_node import NODE, POD, AgentProcess, RecordingCore, TcpSink, Workloads, recording_core, until
+from support.core_processes import CoreProcess
 from support.docker import ExtraDocker, extra_docker, free_port, make_certificates
 
 pytestmark = pytest.mark.docker
@@ -119,6 +124,35 @@ async def test_certificates_that_do_not_fit(agent: AgentProcess, docker: ExtraDo
         assert "Traceback" not in agent.said()
         assert not json.loads(await asyncio.to_thread(health, agent))["ok"]
         await agent.end()
+
+
+async def test_adds_its_node_to_a_core_that_then_reaches_its_docker(
+    agent: AgentProcess, docker: ExtraDocker, tmp_path: Path
+) -> None:
+    core = CoreProcess(tmp_path, "core", {"store": "memory"})
+    await asyncio.to_thread(core.start)
+    try:
+        async with connect([core.address], world=real_world()) as client:
+            await client.unary(rpc.AddPod, pb.AddPodOptions(name=POD))
+            missing = {**files(tmp_path, docker.tls), "key": str(tmp_path / "absent.pem")}
+            agent.settings |= {"core": [core.address], "register": {"podname": POD, "tls": missing}}
+            agent.start()
+            await until(lambda: "absent.pem" in agent.said(), "the missing file is named")
+            await agent.end()
+            agent.settings["register"] = {"podname": POD, "tls": files(tmp_path, docker.tls), "labels": {"by": "agent"}}
+            agent.start()
+
+            async def available() -> bool:
+                nodes = [node async for node in client.stream(rpc.ListPodNodes, pb.ListNodesOptions(podname=POD))]
+                return [(node.name, node.available, dict(node.labels)) for node in nodes] == [
+                    (NODE, True, {"by": "agent"})
+                ]
+
+            await until(available, "a node that lives", 30)
+            assert "PRIVATE KEY" not in agent.said()
+    finally:
+        await agent.end()
+        core.close()
 
 
 def health(agent: AgentProcess) -> bytes:

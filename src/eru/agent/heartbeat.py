@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,7 +13,7 @@ import structlog
 
 from eru.agent.notices import Notices
 from eru.agent.runtime import Runtime
-from eru.agent.settings import AgentSettings
+from eru.agent.settings import AgentSettings, TlsSettings
 from eru.lib.retry import Backoff
 from eru.lib.world import World
 from eru.model.errors import CoreUnreachable, EngineError, EruError, RemoteError
@@ -154,6 +155,11 @@ class Heartbeat:
 
     async def _register(self) -> None:
         wanted = self._settings.register
+        try:
+            tls = _read(wanted.tls)
+        except (OSError, UnicodeDecodeError) as error:
+            self._notices.trouble("registration", "register.tls file cannot be read, trying on", error=str(error))
+            return
         options = pb.AddNodeOptions(
             nodename=self._settings.hostname,
             endpoint=wanted.endpoint or self._settings.docker.endpoint,
@@ -161,6 +167,7 @@ class Heartbeat:
             labels=wanted.labels,
             resources={kind: json.dumps(bag).encode() for kind, bag in wanted.resources.items()},
             test=wanted.test,
+            **tls,
         )
         try:
             await self._core.unary(rpc.AddNode, options, timeout_s=max(self._settings.timeout_s, 10.0))
@@ -168,6 +175,11 @@ class Heartbeat:
         except EruError as error:
             if not _ALREADY.search(str(error)):
                 self._notices.trouble("registration", "node cannot be registered, trying on", error=str(error))
+
+
+def _read(tls: TlsSettings) -> dict[str, str]:
+    """The content of the files, by the names of the request's fields. Raises OSError or UnicodeDecodeError."""
+    return {name: Path(path).read_text() for name, path in msgspec.structs.asdict(tls).items() if path}
 
 
 def _ip_of(endpoint: str) -> str:

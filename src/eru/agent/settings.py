@@ -93,10 +93,11 @@ class HealthSettings(msgspec.Struct, kw_only=True):
 
 
 class RegisterSettings(msgspec.Struct, kw_only=True):
-    """Own. With `podname` set the agent adds its node when core does not know it."""
+    """Own. With `podname` set the agent adds its node when core does not know it. `tls`: what core shows to Docker."""
 
     podname: str = ""
     endpoint: str = ""
+    tls: TlsSettings = msgspec.field(default_factory=TlsSettings)
     labels: dict[str, str] = {}
     resources: dict[str, dict[str, Any]] = {}
     test: bool = False
