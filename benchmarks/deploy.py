@@ -39,6 +39,7 @@ from eru.core.settings import CoreSettings
 from eru.engine.fake import FakeCluster
 from eru.engine.open import engine_factories
 from eru.engine.pool import EnginePool, PoolSettings
+from eru.lib.log import configure_logging
 from eru.lib.memory import settle_memory
 from eru.lib.world import World, real_world
 from eru.model.deploy import DeploySpec, Entrypoint, NodeFilter
@@ -319,4 +320,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    configure_logging("error")  # a line for each deploy would be most of what is measured
     main()
