@@ -10,6 +10,7 @@ from eru.cli.show.document import as_data
 from eru.cli.show.resources import is_nothing, lines, opened
 from eru.cli.show.table import render
 from eru.cli.show.talk import counted
+from eru.cli.workload.refused import again, explained, from_wire, no_room, without_reasons
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -20,8 +21,6 @@ UNIMPLEMENTED = 12
 
 async def show(session: Session, request: pb.DeployOptions) -> int:
     """The exact placement from our core; the counts per node from a published one."""
-    from eru.cli.workload.deploy import explained
-
     try:
         if request.deploy_strategy != pb.DeployOptions.DUMMY:
             return await _placement(session, request)
@@ -35,8 +34,6 @@ async def show(session: Session, request: pb.DeployOptions) -> int:
 
 
 async def _placement(session: Session, request: pb.DeployOptions) -> int:
-    from eru.cli.workload.deploy import again, from_wire, no_room, without_reasons
-
     reply = await session.unary(rpc.Plan, v1.PlanRequest(options=request))
     counts = Counter(each.nodename for each in reply.placements)
     grants = {each.nodename: _granted(each.resources) for each in reply.placements}

@@ -23,6 +23,7 @@ from eru.cli.show.document import as_data
 from eru.cli.show.table import render
 from eru.cli.show.talk import counted
 from eru.cli.suggest import did_you_mean
+from eru.cli.workload.fetch import fetched
 from eru.cli.workload.health import state_of
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -231,8 +232,6 @@ async def whole(session: Session, picked: Chosen) -> Chosen:
     unknown = [id_ for id_, each in picked.found.items() if not each.name]
     if not unknown:
         return picked
-    from eru.cli.workload.verbs import fetched
-
     known = {each.id: each for each in await fetched(session, unknown)}
     return Chosen({id_: known.get(id_, each) for id_, each in picked.found.items()}, picked.picked, picked.of)
 

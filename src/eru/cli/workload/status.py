@@ -14,8 +14,8 @@ from eru.cli.parse import pairs
 from eru.cli.session import Session
 from eru.cli.show import tables
 from eru.cli.show.document import as_data
+from eru.cli.workload.fetch import absent
 from eru.cli.workload.select import chosen, meant, selectors
-from eru.cli.workload.verbs import absent
 from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc

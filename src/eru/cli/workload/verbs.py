@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from eru.cli import names
-from eru.cli.exits import Exit, Problem, usage
+from eru.cli.exits import Exit, usage
 from eru.cli.lazy import verb
 from eru.cli.parse import pairs
 from eru.cli.session import Session
@@ -16,8 +16,8 @@ from eru.cli.show.document import as_data
 from eru.cli.show.resources import totals
 from eru.cli.show.table import render
 from eru.cli.suggest import did_you_mean
+from eru.cli.workload.fetch import fetched
 from eru.cli.workload.select import chosen, selectors
-from eru.model.errors import RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
@@ -123,24 +123,3 @@ async def get(session: Session, **values: Any) -> int:
         [as_data(each) for each in found] or None, lambda: tables.workloads(found), [each.id for each in found]
     )
     return Exit.OK
-
-
-async def fetched(session: Session, wanted: list[str]) -> list[pb.Workload]:
-    """Everything core knows of these. Raises Problem that names the one that is missing."""
-    try:
-        return list((await session.unary(rpc.GetWorkloads, pb.WorkloadIDs(IDs=wanted))).workloads)
-    except RemoteError as error:
-        raise await absent(session, wanted, error) from None
-
-
-async def absent(session: Session, wanted: list[str], error: RemoteError) -> Problem:
-    """Core answers for all ids or for none; say which one is missing."""
-    from eru.cli.exits import code_of, explain, not_found
-
-    if code_of(error.kind, str(error)) != Exit.NOT_FOUND:
-        return explain(error)
-    known = {each.id for each in await session.collect(rpc.ListWorkloads, pb.ListWorkloadsOptions())}
-    missing = [each for each in wanted if each not in known] or wanted
-    return not_found(
-        f"there is no workload {', '.join(missing)}", why=f"core says: {error}", hint="`eru workload list` shows them"
-    )
