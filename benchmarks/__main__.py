@@ -22,6 +22,7 @@ ALL = {
     "agent": ["--containers", "1", "4", "--idle", "50", "--seconds", "15"],
     "cli": [],
     "tui": [],
+    "status": ["--seconds", "4", "--rates", "20,500,5000"],
     "soak": ["--requests", "20000", "--watchers", "500"],
 }
 
