@@ -23,7 +23,7 @@ STALE_S = 3600.0  # better than nothing
 REFRESH = "ERU_COMPLETE_REFRESH"  # set for the process that renews: it asks core, and nobody waits for it
 FILES_MAX = 100
 _ASKED = ("COMP_", "ERU", "_ERU", "PATH")  # variables that an answer depends on
-_PROGRAMS = ("eru", "eru-cli", "__main__.py")
+_PROGRAMS = ("eru", "eru-cli")
 
 
 def place(kind: str, about: Sequence[str]) -> Path:
@@ -46,7 +46,9 @@ def load(path: Path, now_s: float) -> tuple[list[str], float] | None:
 
 
 def save(path: Path, names: Sequence[str], now_s: float) -> None:
-    """Keep what core told; a cache that cannot be written is none."""
+    """Keep what core told; a cache that cannot be written, or whose place depends on where one stands, is none."""
+    if not path.is_absolute():
+        return
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -73,7 +75,10 @@ def of_line(program: str, version: str, config: Path) -> Path:
 
 def renew() -> bool:
     """Ask core in a process of its own, which is not waited for; False where that cannot be done."""
-    if Path(sys.argv[0]).name not in _PROGRAMS:
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":  # `python -m eru`
+        program = program.parent
+    if program.name not in _PROGRAMS:
         return False
     null = subprocess.DEVNULL
     environment = {**os.environ, REFRESH: "1"}
