@@ -205,7 +205,7 @@ async def test_bytes_written_to_a_disk(
     id = workloads.create(
         "sh",
         "-c",
-        "sleep 1.5; dd if=/dev/zero of=/data/file bs=1M count=32 oflag=direct; sleep 1000",
+        "sleep 4; dd if=/dev/zero of=/data/file bs=1M count=32 oflag=direct; sleep 1000",
         Mounts=[{"Type": "volume", "Target": "/data"}],
         BlkioDeviceWriteBps=[{"Path": disk, "Rate": 10 << 30}],
     )
