@@ -24,6 +24,7 @@ from eru.wire import methods as rpc
 from eru.wire.channel import CoreClient, connect
 from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
 from eru.wire.server import RpcServer, ServerSettings
+from eru.wire.status import INTERNAL
 
 CALL_S = 15.0  # no call may take longer, whatever was asked
 FOLLOW_S = 0.03  # watch streams are left after that
@@ -32,11 +33,26 @@ RUN_S = 1.0  # what runs inside may never end, and is left after that
 _RUNS = (rpc.RunAndWait, rpc.ExecuteWorkload)
 
 
+class Defects:
+    """An observer of calls that keeps those which ended with a status that no call may end with."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def call_started(self, rpc: str) -> None:
+        return None
+
+    def call_ended(self, rpc: str, number: int, seconds: float) -> None:
+        if number == INTERNAL:
+            self.calls.append(rpc)
+
+
 class Target:
     """A core with a pod, two nodes and two workloads, made anew when an example changed it."""
 
     def __init__(self, knobs: str = "cpu=4&memory=4G") -> None:
         self.knobs = knobs
+        self.defects = Defects()
         self.messages: list[Any] = []  # what the last call answered
         self.runner = asyncio.Runner()
         self.world = real_world()
@@ -58,7 +74,8 @@ class Target:
         )
         self.core = Core(self.world, self.store, self.keys, engines, builtin_kinds(), limits)
         await self.core.start()
-        self.server: RpcServer = await serve(self.core, ServerSettings(bind="127.0.0.1:0", drain_s=0.1))
+        settings = ServerSettings(bind="127.0.0.1:0", drain_s=0.1)
+        self.server: RpcServer = await serve(self.core, settings, self.defects)
         self.client: CoreClient = connect(f"127.0.0.1:{self.server.port}", world=self.world)
         await self.client.__aenter__()
         self.stop = [self.client.close, self.server.drain, self.core.stop, engines.close, self.store.close]

@@ -38,7 +38,7 @@ async def test_a_name_that_nobody_knows_is_counted_and_logged_once(lab: Any) -> 
         said.append(event["event"])
         raise structlog.DropEvent
 
-    log = structlog.wrap_logger(structlog.PrintLogger(), processors=[keep])
+    log = structlog.wrap_logger(structlog.PrintLogger(), processors=[keep], wrapper_class=structlog.BoundLogger)
     await lab.add_nodes("n1")
     pusher = statsd.Pusher(lab.core, "no-such-host.invalid:8125", every_s=0.01, log=log)
     pushing = asyncio.create_task(pusher.run())

@@ -175,6 +175,7 @@ def test_one_thing_wrong(table: Table, method: Method[Any, Any]) -> None:
             await table.at_rest()
         except TimeoutError:
             raise AssertionError(f"does not come to rest: {table.core.background.names()}: {about}") from None
+        assert not table.defects.calls, f"failed inside core, after its client had left: {about}"
         now = await table.stored()
         if refused(error, table.messages):
             assert now == table.baseline, f"changed the store though refused: {about}"

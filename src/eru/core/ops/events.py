@@ -20,6 +20,7 @@ from eru.store.contract import range_all
 
 WORKLOADS_MAX = 1_000  # ids and names in one request
 ASKED_MAX = 100  # of those, how many the store and the engines are asked about
+NAME_BYTES_MAX = 1_024  # no id and no name is longer
 _PARALLEL_MAX = 16
 
 _CREATED = frozenset({"created", "recorded"})
@@ -98,8 +99,8 @@ async def _of_workload(core: Core, id_or_name: str) -> list[Happened]:
 
 
 async def _record(core: Core, id_or_name: str) -> Workload | None:
-    if "/" in id_or_name:
-        return None  # no such id can exist
+    if "/" in id_or_name or len(id_or_name.encode()) > NAME_BYTES_MAX:
+        return None  # nothing can be called so
     item = await core.store.get(core.keys.workload(id_or_name))
     if item is not None:
         return Workload.decode(item.value)
