@@ -156,19 +156,17 @@ class Lane:
         )
 
     def _enqueue(self, records: bytes, commit: Commit | None, spooled: bool) -> None:
-        units = self.transport.encode(records)
-        for index, unit in enumerate(units):
-            last = index == len(units) - 1
-            self._pending.append(
-                _Block(
-                    unit,
-                    (records if last else b"") if self.transport.datagrams else records,
-                    0,
-                    commit if last else None,
-                    spooled,
-                )
-            )
-            self._pending_bytes += len(unit)
+        """Bytes of a stream belong together; datagrams go, and come back to the spool, record by record."""
+        parts = records.splitlines(keepends=True) if self.transport.datagrams else [records]
+        for part in parts:
+            *first, last = self.transport.encode(part)
+            for unit in first:
+                self._wait(_Block(unit, b"", 0, None, spooled))
+            self._wait(_Block(last, part, 0, commit if part is parts[-1] else None, spooled))
+
+    def _wait(self, block: _Block) -> None:
+        self._pending.append(block)
+        self._pending_bytes += len(block.data)
 
     def _flush(self) -> None:
         """Hand the kernel what it takes; ask to be called again if something is left."""
