@@ -298,7 +298,9 @@ class CoreClient:
             async for message in call:
                 yield message
         except grpc.aio.AioRpcError as failed:
-            raise remote_error(method, link.address, await self._true_error(failed, endings)) from None
+            true = await self._true_error(failed, endings)
+            if true.code() is not grpc.StatusCode.OK:  # else it has ended well, and needed no more of what we say
+                raise remote_error(method, link.address, true) from None
         finally:
             call.cancel()
 
