@@ -128,6 +128,7 @@ def right_requests(method: Method[Any, Any], ids: list[str]) -> list[Message]:
         rpc.Plan: v1.PlanRequest(options=deploying()),
         rpc.Deploy: v1.DeployRequest(options=deploying(), progress=True),
         rpc.Logs: v1.LogsRequest(appname="app", entrypoint="web", tail="5", since="5m"),
+        rpc.Attach: v1.AttachRequest(id=id, input=b"x"),
         rpc.Events: v1.EventsRequest(appname="app", entrypoint="web", ids=[id], nodename="n1", since_ns=1, limit=5),
     }
     found = known.get(method, method.request())

@@ -307,6 +307,24 @@ async def attaches_with_input(bench: Bench) -> None:
 
 
 @_check
+async def attaches_from_now_on(bench: Bench) -> None:
+    async with bench.workload(("cat",), open_stdin=True) as id:
+        first = await bench.engine.attach(id, stdin=True)
+        await first.write(b"before\n")
+        async for chunk in first:
+            if b"before" in chunk.data:
+                break
+        await first.close()
+        session = await bench.engine.attach(id, stdin=True, past=False)
+        await session.write(b"after\n")
+        await session.write(b"\x04")
+        out, _ = await _output(session.__aiter__())
+        assert b"after" in out
+        assert b"before" not in out
+        await session.close()
+
+
+@_check
 async def suspends_and_resumes(bench: Bench) -> None:
     async with bench.workload() as id:
         await bench.raises(EngineRefused, bench.engine.resume(id))

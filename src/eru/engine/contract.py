@@ -265,7 +265,8 @@ class Engine(Protocol):
     ) -> AsyncIterator[Chunk]:
         """Lines; a tty workload's output is all STDOUT."""
 
-    async def attach(self, id: str, *, stdin: bool = False) -> Session: ...
+    async def attach(self, id: str, *, stdin: bool = False, past: bool = True) -> Session:
+        """A workload's main program: its output, what it has printed before too if `past`, and its input."""
 
     async def exec(
         self,

@@ -128,6 +128,7 @@ Deploy = UnaryStream(_OURS, "Deploy", v1.DeployRequest, v1.DeployEvent)
 Logs = UnaryStream(_OURS, "Logs", v1.LogsRequest, v1.LogLine, safe=True, watches=True)
 Events = UnaryStream(_OURS, "Events", v1.EventsRequest, v1.Event, safe=True, watches=True)
 Stats = UnaryStream(_OURS, "Stats", v1.StatsRequest, v1.Stat, safe=True)
+Attach = StreamStream(_OURS, "Attach", v1.AttachRequest, pb.AttachWorkloadMessage)
 Debug = UnaryUnary(_OURS, "Debug", v1.DebugRequest, v1.DebugReply, safe=True)
 
 

@@ -501,6 +501,35 @@ class Stat(_message.Message):
 Global___Stat: _TypeAlias = Stat  # noqa: Y015
 
 @_typing.final
+class AttachRequest(_message.Message):
+    """The first message names the workload; those behind it are input."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STDIN_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    stdin: _builtins.bool
+    """Pass input on; the workload must have been deployed with open_stdin."""
+    input: _builtins.bytes
+    """As in pb.ExecuteWorkloadOptions.repl_cmd."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        stdin: _builtins.bool = ...,
+        input: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "input", b"input", "stdin", b"stdin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachRequest: _TypeAlias = AttachRequest  # noqa: Y015
+
+@_typing.final
 class DebugRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

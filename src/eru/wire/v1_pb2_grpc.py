@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from eru.wire import core_pb2 as eru_dot_wire_dot_core__pb2
 from eru.wire import v1_pb2 as eru_dot_wire_dot_v1__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -59,6 +60,11 @@ class EruStub:
                 request_serializer=eru_dot_wire_dot_v1__pb2.StatsRequest.SerializeToString,
                 response_deserializer=eru_dot_wire_dot_v1__pb2.Stat.FromString,
                 _registered_method=True)
+        self.Attach = channel.stream_stream(
+                '/eru.v1.Eru/Attach',
+                request_serializer=eru_dot_wire_dot_v1__pb2.AttachRequest.SerializeToString,
+                response_deserializer=eru_dot_wire_dot_core__pb2.AttachWorkloadMessage.FromString,
+                _registered_method=True)
         self.Debug = channel.unary_unary(
                 '/eru.v1.Eru/Debug',
                 request_serializer=eru_dot_wire_dot_v1__pb2.DebugRequest.SerializeToString,
@@ -104,6 +110,14 @@ class EruServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attach(self, request_iterator, context):
+        """The main program of a running workload: its output from now on, and its input.
+        Answers as those of pb.CoreRPC/ExecuteWorkload, the exit code last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Debug(self, request, context):
         """What this core is doing right now.
         """
@@ -138,6 +152,11 @@ def add_EruServicer_to_server(servicer, server):
                     servicer.Stats,
                     request_deserializer=eru_dot_wire_dot_v1__pb2.StatsRequest.FromString,
                     response_serializer=eru_dot_wire_dot_v1__pb2.Stat.SerializeToString,
+            ),
+            'Attach': grpc.stream_stream_rpc_method_handler(
+                    servicer.Attach,
+                    request_deserializer=eru_dot_wire_dot_v1__pb2.AttachRequest.FromString,
+                    response_serializer=eru_dot_wire_dot_core__pb2.AttachWorkloadMessage.SerializeToString,
             ),
             'Debug': grpc.unary_unary_rpc_method_handler(
                     servicer.Debug,
@@ -280,6 +299,33 @@ class Eru:
             '/eru.v1.Eru/Stats',
             eru_dot_wire_dot_v1__pb2.StatsRequest.SerializeToString,
             eru_dot_wire_dot_v1__pb2.Stat.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attach(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/eru.v1.Eru/Attach',
+            eru_dot_wire_dot_v1__pb2.AttachRequest.SerializeToString,
+            eru_dot_wire_dot_core__pb2.AttachWorkloadMessage.FromString,
             options,
             channel_credentials,
             insecure,

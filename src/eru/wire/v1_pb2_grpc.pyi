@@ -8,6 +8,7 @@ published core answers UNIMPLEMENTED, which our clients understand.
 """
 
 from collections import abc as _abc
+from eru.wire import core_pb2 as _core_pb2
 from eru.wire import v1_pb2 as _v1_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -45,6 +46,10 @@ class EruStub:
     """What happened to workloads and nodes, oldest first, as this core saw it."""
     Stats: _grpc.UnaryStreamMultiCallable[_v1_pb2.StatsRequest, _v1_pb2.Stat]
     """What workloads use at this moment, as their engines measure it."""
+    Attach: _grpc.StreamStreamMultiCallable[_v1_pb2.AttachRequest, _core_pb2.AttachWorkloadMessage]
+    """The main program of a running workload: its output from now on, and its input.
+    Answers as those of pb.CoreRPC/ExecuteWorkload, the exit code last.
+    """
     Debug: _grpc.UnaryUnaryMultiCallable[_v1_pb2.DebugRequest, _v1_pb2.DebugReply]
     """What this core is doing right now."""
 
@@ -61,6 +66,10 @@ class EruAsyncStub(EruStub):
     """What happened to workloads and nodes, oldest first, as this core saw it."""
     Stats: _aio.UnaryStreamMultiCallable[_v1_pb2.StatsRequest, _v1_pb2.Stat]  # type: ignore[assignment]
     """What workloads use at this moment, as their engines measure it."""
+    Attach: _aio.StreamStreamMultiCallable[_v1_pb2.AttachRequest, _core_pb2.AttachWorkloadMessage]  # type: ignore[assignment]
+    """The main program of a running workload: its output from now on, and its input.
+    Answers as those of pb.CoreRPC/ExecuteWorkload, the exit code last.
+    """
     Debug: _aio.UnaryUnaryMultiCallable[_v1_pb2.DebugRequest, _v1_pb2.DebugReply]  # type: ignore[assignment]
     """What this core is doing right now."""
 
@@ -104,6 +113,16 @@ class EruServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_v1_pb2.Stat], _abc.AsyncIterator[_v1_pb2.Stat]]:
         """What workloads use at this moment, as their engines measure it."""
+
+    @_abc_1.abstractmethod
+    def Attach(
+        self,
+        request_iterator: _MaybeAsyncIterator[_v1_pb2.AttachRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_core_pb2.AttachWorkloadMessage], _abc.AsyncIterator[_core_pb2.AttachWorkloadMessage]]:
+        """The main program of a running workload: its output from now on, and its input.
+        Answers as those of pb.CoreRPC/ExecuteWorkload, the exit code last.
+        """
 
     @_abc_1.abstractmethod
     def Debug(

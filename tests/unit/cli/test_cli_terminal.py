@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from eru.cli.workload import console
 from eru.wire import core_pb2 as pb
 from support.cli_samples import ONE
 
@@ -180,6 +181,65 @@ def test_attach_prints_what_comes_and_says_how_it_ended(eru, script):
     assert (asked.tail, asked.follow) == ("0", True)
     script.answers["LogStream"] = [pb.LogStreamMessage(error="it does not run")]
     assert eru("workload", "attach", ONE).code == 1
+
+
+async def test_the_keys_that_leave():
+    async def typed(*frames: bytes):
+        for frame in frames:
+            yield frame
+
+    async def passed(*frames: bytes) -> list[bytes]:
+        return [frame async for frame in console.until_left(typed(*frames))]
+
+    assert await passed(b"ls\n", b"\x10", b"\x11", b"more") == [b"ls\n"]
+    assert await passed(b"a\x10\x11b") == [b"a"]
+    assert await passed(b"\x10", b"x", b"\x11") == [b"\x10x", b"\x11"]
+    assert await passed(b"\x10", b"\x80{}", b"\x11") == [b"\x80{}"]
+    assert await passed(b"a\x10") == [b"a", b"\x10"]
+
+
+def console_of(script) -> tuple[list[bytes], list[str]]:
+    """A scripted workload that sends its input back, and the command line that attaches to it."""
+    frames: list[bytes] = []
+
+    def answer(requests: Iterator[Any]) -> Iterator[pb.AttachWorkloadMessage]:
+        first = next(requests)
+        assert (first.id, first.stdin) == (ONE, True)
+        for request in requests:
+            frames.append(request.input)
+            yield pb.AttachWorkloadMessage(data=request.input)
+        yield pb.AttachWorkloadMessage(data=b"[exitcode] 7")
+
+    script.answers["Attach"] = answer
+    return frames, [sys.executable, "-m", "eru", "-e", script.address, "workload", "attach", "-i", ONE]
+
+
+def test_attach_with_input_ends_as_the_program_does(script):
+    frames, words = console_of(script)
+    done = subprocess.run(words, input=b"hello\n", capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, frames) == (7, b"hello\n", [b"hello\n"]), done.stderr
+
+
+def test_the_keys_that_leave_give_the_terminal_back(script):
+    frames, words = console_of(script)
+    leader, follower = pty.openpty()
+    before = termios.tcgetattr(follower)
+    running = subprocess.Popen(words, stdin=follower, stdout=follower, stderr=subprocess.PIPE)
+    try:
+        _until(lambda: termios.tcgetattr(follower) != before)  # raw
+        os.write(leader, b"one")
+        _until(lambda: b"one" in b"".join(frames))
+        os.write(leader, b"\x10")
+        os.write(leader, b"\x11")
+        assert running.wait(20) == 0
+        assert b"goes on" in running.stderr.read()
+        assert termios.tcgetattr(follower) == before
+    finally:
+        running.kill()
+        running.wait()
+        running.stderr.close()
+        os.close(leader)
+        os.close(follower)
 
 
 def _until(true) -> None:

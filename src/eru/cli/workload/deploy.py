@@ -65,6 +65,7 @@ eru workload deploy https://specs/web.yaml --pod prod --entry web --image shop:1
 @click.option("--count", type=int, default=1, show_default=True, help="How many, as the strategy counts.")
 @options.resources
 @options.container
+@click.option("--stdin", "stdin_", is_flag=True, help="Keep its input open, on a terminal: for `attach -i`.")
 @click.option("--dry-run", is_flag=True, help="Only tell where the instances would go.")
 @click.option("--if-rev", type=int, default=0, help="Refuse if the plan is no longer the one of this revision.")
 @click.option("--all-or-nothing", is_flag=True, help="Either every instance runs or none is left.")
@@ -84,6 +85,7 @@ async def deploy(session: Session, spec: str, **values: Any) -> int:
     for warning in parsed.warnings:
         session.talk.warn(warning)
     request = options.message(session, parsed, values, options.spec_bags(parsed, values))
+    request.open_stdin = values["stdin_"]
     if values["dry_run"]:
         return await plan.show(session, request)
     if request.deploy_strategy == pb.DeployOptions.DUMMY:

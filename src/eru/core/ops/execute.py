@@ -75,6 +75,15 @@ async def _run(core: Core, request: ExecRequest, inputs: AsyncIterator[bytes]) -
         tty=request.interactive and request.tty,
         stdin=request.interactive,
     )
+    async with closing(carried(core, request, session, inputs)) as outputs:
+        async for output in outputs:
+            yield output
+
+
+async def carried(
+    core: Core, request: ExecRequest, session: Session, inputs: AsyncIterator[bytes]
+) -> AsyncIterator[Output]:
+    """A session's output until its end, and its exit code; input on the way in. Closes the session."""
     try:
         async with task_owner("execute") as tasks:
             if request.interactive:

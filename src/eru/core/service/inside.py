@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 from eru.core.app import Core
-from eru.core.ops import execute, files, logs
+from eru.core.ops import attach, execute, files, logs
 from eru.core.service.parts import mapped
 from eru.engine.contract import Stream
 from eru.model.errors import InvalidInput
@@ -91,6 +91,17 @@ def routes(core: Core) -> list[Route]:
         async for message in mapped(execute.execute(core, request, inputs), output_message):
             yield message
 
+    async def join(
+        requests: AsyncIterator[v1.AttachRequest], call: Call
+    ) -> AsyncGenerator[pb.AttachWorkloadMessage, None]:
+        async for first in requests:
+            request = execute.ExecRequest(id=workload_id(first.id), commands=[], interactive=first.stdin, tty=call.tty)
+            inputs = (later.input async for later in requests)
+            async for message in mapped(attach.attach(core, request, inputs), output_message):
+                yield message
+            return
+        raise InvalidInput("the stream ended before its first message, which names the workload")
+
     def log(request: pb.LogStreamOptions, call: Call) -> AsyncGenerator[pb.LogStreamMessage, None]:
         wanted = logs.LogRequest(tail=request.tail, since=request.since, until=request.until, follow=request.follow)
         return mapped(logs.log_stream(core, request.id, wanted), line_message)
@@ -104,6 +115,7 @@ def routes(core: Core) -> list[Route]:
 
     return [
         both(rpc.ExecuteWorkload, run),
+        both(rpc.Attach, join),
         stream(rpc.LogStream, log),
         stream(rpc.Logs, ordered),
         *_files(core),

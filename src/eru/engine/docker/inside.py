@@ -54,9 +54,9 @@ class Inside(Calls):
             async for line in lines(pieces(chunks, tty, whole=timestamps), timestamps, tty):
                 yield line
 
-    async def attach(self, id: str, *, stdin: bool = False) -> Session:
+    async def attach(self, id: str, *, stdin: bool = False, past: bool = True) -> Session:
         tty = await self._tty(id)
-        query = {"stream": "1", "stdout": "1", "stderr": "1", "logs": "1", "stdin": str(int(stdin))}
+        query = {"stream": "1", "stdout": "1", "stderr": "1", "logs": str(int(past)), "stdin": str(int(stdin))}
         pipe, first = await hijack(self._http, f"/containers/{id}/attach", query, None)
         return AttachedSession(self._http, self._world, id, pipe, first, tty)
 

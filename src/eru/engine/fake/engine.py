@@ -206,9 +206,9 @@ class FakeEngine:
         async for chunk in stream:
             yield chunk
 
-    async def attach(self, id: str, *, stdin: bool = False) -> Session:
+    async def attach(self, id: str, *, stdin: bool = False, past: bool = True) -> Session:
         await self._enter("attach")
-        return AttachSession(self._world, self.node, self.node.get(id), self._change)
+        return AttachSession(self._world, self.node, self.node.get(id), self._change, past=past)
 
     async def exec(
         self,

@@ -60,13 +60,21 @@ def _lines(found: FakeContainer, first_ns: int, last_ns: int | None) -> list[tup
 class AttachSession:
     """Attached to a workload's main program: its output, and its input when it is `cat`."""
 
-    def __init__(self, world: World, node: FakeNode, found: FakeContainer, change: Change) -> None:
+    def __init__(
+        self, world: World, node: FakeNode, found: FakeContainer, change: Change, *, past: bool = True
+    ) -> None:
         self._world, self._node, self._found, self._change = world, node, found, change
+        now_ns = world.clock.now_ns()
+        self._past = 0 if past else sum(1 for line in _lines(found, 0, None) if line[0] <= now_ns)
 
-    def __aiter__(self) -> AsyncIterator[Chunk]:
-        return follow_log(
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        number = 0
+        async for chunk in follow_log(
             self._world, self._found, self._change, tail="all", since="", until="", follow=True, timestamps=False
-        )
+        ):
+            number += 1
+            if number > self._past:
+                yield chunk
 
     async def write(self, data: bytes) -> None:
         data, end, _ = data.partition(b"\x04")  # a terminal's end of input
