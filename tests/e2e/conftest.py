@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from support.agent_node import TcpSink
 from support.user_cluster import Cluster
 
 
@@ -30,3 +31,12 @@ def cluster(request: pytest.FixtureRequest, blank: Cluster) -> Cluster:
     done = blank.up()
     assert done.returncode == 0, done.stderr
     return blank
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[TcpSink]:
+    """A receiver of an agent's log records."""
+    sink = TcpSink()
+    await sink.start()
+    yield sink
+    await sink.stop()

@@ -38,14 +38,6 @@ async def core() -> AsyncIterator[RecordingCore]:
 
 
 @pytest.fixture
-async def sink() -> AsyncIterator[TcpSink]:
-    sink = TcpSink()
-    await sink.start()
-    yield sink
-    await sink.stop()
-
-
-@pytest.fixture
 async def workloads(docker_endpoint: str) -> AsyncIterator[Workloads]:
     made = Workloads(docker_endpoint)
     yield made

@@ -38,14 +38,6 @@ async def core() -> AsyncIterator[RecordingCore]:
         yield core
 
 
-@pytest.fixture
-async def sink() -> AsyncIterator[TcpSink]:
-    sink = TcpSink()
-    await sink.start()
-    yield sink
-    await sink.stop()
-
-
 def files(folder: Path, tls: NodeTLS) -> dict[str, str]:
     """The certificates as files, under the keys of agent.yaml."""
     paths = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
