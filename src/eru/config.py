@@ -20,6 +20,7 @@ from eru.model.errors import InvalidInput
 
 DEFAULT_PATH = Path("/etc/eru/core.yaml")
 HEARTBEAT_LEAST_S = 3.0  # shorter, and a busy machine loses its registration
+UNIX_PATH_BYTES_MAX = 107
 STORES = ("embedded", "etcd", "memory")
 
 
@@ -251,7 +252,10 @@ def _complete(config: CoreConfig, path: Path) -> None:
         raise InvalidInput(f"{path}: tls.cert and tls.key belong together, only one of them is given")
     if config.tls.client_ca and not config.tls.cert:
         raise InvalidInput(f"{path}: tls.client_ca is given without tls.cert and tls.key")
-    config.bind = listen_address(config.bind, f"{path}: bind")
+    if config.bind.startswith("unix:"):
+        config.bind = _socket_path(config.bind, f"{path}: bind")
+    else:
+        config.bind = listen_address(config.bind, f"{path}: bind")
     if config.profile:
         config.profile = listen_address(config.profile, f"{path}: profile")
     for name, least, value in (
@@ -289,6 +293,17 @@ def listen_address(text: str, what: str) -> str:
             f"{what} is {text!r}, expected HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:5001"
         )
     return f"{host or '[::]'}:{port}"
+
+
+def _socket_path(text: str, what: str) -> str:
+    """`unix:/path`, also written `unix:///path`. Raises InvalidInput."""
+    path = text.removeprefix("unix:")
+    path = path.removeprefix("//") if path.startswith("///") else path
+    if not path.startswith("/") or len(path.encode()) > UNIX_PATH_BYTES_MAX:
+        raise InvalidInput(
+            f"{what} is {text!r}, expected unix: and an absolute path of at most {UNIX_PATH_BYTES_MAX} bytes"
+        )
+    return f"unix:{path}"
 
 
 def _stage_file(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -156,9 +156,11 @@ def engine_pool(world: World, config: CoreConfig, times: CallTimes) -> EnginePoo
 
 
 def advertised(config: CoreConfig) -> str:
-    """host:port that clients on other machines can reach this core at."""
+    """host:port that clients on other machines can reach this core at; of a socket, its path on this one."""
     if config.advertise:
         return config.advertise
+    if config.bind.startswith("unix:"):
+        return config.bind
     host, _, port = config.bind.rpartition(":")
     if host in ("", "[::]", "0.0.0.0"):
         host = _outbound_address(config.probe_target)

@@ -202,6 +202,8 @@ def client_address(bind: str) -> str:
 
 def check_port(bind: str, state: State) -> None:
     """Raises Refused when the address cannot be listened on."""
+    if bind.startswith("unix:"):
+        return  # core itself says best what is wrong with a path
     host, _, port = (bind or DEFAULT_BIND).rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -210,7 +210,7 @@ class RpcServer:
             why = f"{error.strerror}; choose another bind address or end the process that uses it"
             raise InvalidInput(f"cannot listen on {bind}: {why}") from error
         except ValueError as error:
-            raise InvalidInput(f"cannot listen on {bind}: it is not of the form host:port") from error
+            raise InvalidInput(f"cannot listen on {bind}: it is not of the form host:port or unix:/path") from error
 
     def _turned_away(self, path: str, metadata: http2.Metadata) -> str:
         """Why a call without credentials goes no further. Health checks may pass."""

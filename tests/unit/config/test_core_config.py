@@ -136,6 +136,16 @@ def test_listen_addresses(text: str, address: str) -> None:
     assert listen_address(text, "bind") == address
 
 
+@pytest.mark.parametrize("text", ["unix:/run/eru/core.sock", "unix:///run/eru/core.sock"])
+def test_a_socket_to_listen_on(text: str, tmp_path: Path) -> None:
+    assert load_core(written(tmp_path, f"bind: {text}"), {}).settings.bind == "unix:/run/eru/core.sock"
+
+
+def test_a_socket_needs_a_whole_path(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="expected unix: and an absolute path"):
+        load_core(written(tmp_path, "bind: unix:core.sock"), {})
+
+
 def test_keys_that_change_nothing_are_named_in_one_line(tmp_path: Path) -> None:
     path = written(tmp_path, "ha_keepalive_interval: 16s\nredis: {addr: a, db: 1}\ndocker: {version: '1.32', hub: h}")
     [said] = load_core(path, {}).warnings

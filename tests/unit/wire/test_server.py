@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -307,6 +310,26 @@ async def test_a_taken_port_is_one_sentence() -> None:
         second = RpcServer(WORLD, ServerSettings(bind=f"127.0.0.1:{first.port}"), [])
         with pytest.raises(InvalidInput, match=f"cannot listen on 127.0.0.1:{first.port}: Address already in use"):
             await second.start()
+
+
+async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
+    path = tmp_path / "core.sock"
+    bind = f"unix:{path}"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))  # what a process leaves that was killed
+    server = RpcServer(WORLD, ServerSettings(bind=bind), [unary(rpc.GetPod, echo)])
+    await server.start()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    async with connect([bind], world=WORLD) as core:
+        assert (await core.unary(rpc.GetPod, pb.GetPodOptions(name="p"))).name == "p"
+    with pytest.raises(InvalidInput, match="Address already in use"):
+        await RpcServer(WORLD, ServerSettings(bind=bind), []).start()
+    await server.drain()
+    assert not path.exists()
+    path.write_text("something of somebody")
+    with pytest.raises(InvalidInput, match="a file of that name that is no socket"):
+        await RpcServer(WORLD, ServerSettings(bind=bind), []).start()
+    assert path.read_text() == "something of somebody"
 
 
 async def test_mutual_tls() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Protocol, cast
 
 from eru.wire import limits
@@ -93,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._last = 0  # highest stream id of the client
         self._going = False
         self._lingering = False
+        self._silent = False  # nothing may be written any more
         self._window = frames.WINDOW_FIRST
         self._window_of_streams = frames.WINDOW_FIRST
         self._frame_bytes = frames.FRAME_BYTES_FIRST
@@ -473,7 +475,7 @@ class Connection(asyncio.Protocol):
         if not self._out:
             return
         data, self._out, self._out_bytes = b"".join(self._out), [], 0
-        if self._transport is not None:
+        if self._transport is not None and not self._silent:
             self._transport.write(data)
 
     # How the connection ends.
@@ -508,9 +510,16 @@ class Connection(asyncio.Protocol):
 
     def _rest_if_done(self) -> None:
         """Closing waits a moment for the client to close first: what it was just sending would make the
-        system drop our last words, and it would not know that its newest calls were never begun."""
+        system drop our last words, and it would not know that its newest calls were never begun. That
+        nothing more will come from here is said at once, so that also a client that kept the connection
+        for later closes it. (TLS cannot say so for one direction.)"""
         if self._going and not self.calls and not self._lingering:
             self._lingering = True
+            self._flush()
+            if self._transport is not None and self._transport.can_write_eof():
+                self._silent = True
+                with contextlib.suppress(OSError):  # the client was faster
+                    self._transport.write_eof()
             self._loop.call_later(limits.LINGER_S, self._shut)
 
     def _shut(self) -> None:
@@ -537,4 +546,4 @@ def _peer(name: Any) -> str:
     if isinstance(name, tuple) and len(name) >= 2:
         host, port = str(name[0]), name[1]
         return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
-    return f"unix:{name}" if name else "unknown"
+    return "unknown" if name is None else f"unix:{name}"

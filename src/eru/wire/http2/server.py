@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import os
 import socket
 import ssl
 import tempfile
@@ -20,6 +19,7 @@ from eru.lib.tasks import TaskOwner
 from eru.lib.world import World
 from eru.wire.http2.call import CANCELLED, UNIMPLEMENTED, UNKNOWN, Call, Ended, Metadata
 from eru.wire.http2.connection import Connection
+from eru.wire.http2.sockets import bound, forget_path, identify_path, port_of
 
 Gate = Callable[[str, Metadata], str]
 """(path, metadata) -> why the call is turned away with status UNKNOWN; "" when it may pass."""
@@ -45,6 +45,8 @@ class Http2Server:
         self._calls = TaskOwner("rpc")
         self._empty = asyncio.Event()
         self._stopping = False
+        self._address = ""
+        self._path_identity: tuple[int, int] | None = None
 
     # As a grpc server, for generated code.
 
@@ -59,14 +61,15 @@ class Http2Server:
     # Listening.
 
     async def start(self, address: str, tls: ssl.SSLContext | None, *, reuse_port: bool) -> int:
-        """Listen on `host:port`; the port. Raises OSError, ValueError for an address of another form."""
+        """Listen on `host:port` or `unix:/path`; the port, 0 for a path. Raises OSError, ValueError for an address of another form."""
         loop = asyncio.get_running_loop()
-        sockets = _bound(address, reuse_port)
+        sockets = bound(address, reuse_port=reuse_port)
+        self._address, self._path_identity = address, identify_path(address)
         for each in sockets:
-            made = loop.create_server(self._connected, sock=each, ssl=tls, backlog=LISTEN_BACKLOG)
-            self._listeners.append(await made)
+            create = loop.create_unix_server if each.family == socket.AF_UNIX else loop.create_server
+            self._listeners.append(await create(self._connected, sock=each, ssl=tls, backlog=LISTEN_BACKLOG))
         self._tasks.start("probe", self._probe())
-        return int(sockets[0].getsockname()[1])
+        return port_of(sockets)
 
     def _connected(self) -> Connection:
         connection = Connection(self)
@@ -90,6 +93,7 @@ class Http2Server:
         """No new calls; wait up to `grace_s` for those that run, then end them without a word."""
         for listener in self._listeners:
             listener.close()
+        forget_path(self._address, self._path_identity)
         for connection in list(self._connections):
             connection.go_away()
         if self._connections and grace_s:
@@ -172,39 +176,3 @@ def tls_context(cert: bytes, key: bytes, client_ca: bytes) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=client_ca.decode())
     return context
-
-
-def _bound(address: str, reuse_port: bool) -> list[socket.socket]:
-    """Bound sockets for `host:port`; `[::]` and no host are all addresses, of either version."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal():
-        raise ValueError(address)
-    host = host.strip("[]")
-    found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    if host in ("", "::"):
-        found = sorted(found, key=lambda entry: entry[0] != socket.AF_INET6)[:1]  # takes those of version 4, too
-    bound: list[socket.socket] = []
-    trouble: OSError | None = None
-    for family, kind, protocol, _, target in dict.fromkeys(found):
-        each = socket.socket(family, kind, protocol)
-        try:
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host not in ("", "::")))
-            chosen = bound[0].getsockname()[1] if bound else target[1]
-            each.bind((target[0], chosen, *target[2:]))
-        except OSError as error:
-            each.close()
-            trouble = trouble or error
-            continue
-        each.setblocking(False)
-        bound.append(each)
-    if not bound:
-        raise trouble or OSError(f"{address} has no address; {os.strerror(99)}")
-    if trouble is not None and trouble.errno == 98:
-        for each in bound:
-            each.close()
-        raise trouble
-    return bound
