@@ -1,7 +1,17 @@
 # Two commands do everything: `make quickstart` and `make test`.
-PYTHON ?= python3
 BIN := .venv/bin
-PREPARE := $(PYTHON) scripts/prepare.py
+NEW := import sys; sys.exit(sys.version_info < (3, 11))
+OLD := import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python %d.%d is too old, 3.11 or newer is needed: \
+	install one, then make PYTHON=python3.11" % v[:2] or 0)
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(NEW)' 2>/dev/null && echo $$p && break; done)
+endif
+ifeq ($(PYTHON),)
+PYTHON := python3
+endif
+# An old Python cannot even read what comes after this check.
+PREPARE := $(PYTHON) -c '$(OLD)' && $(PYTHON) scripts/prepare.py
 SOURCES := src tests scripts benchmarks
 
 .DEFAULT_GOAL := help
@@ -16,6 +26,7 @@ quickstart: ## a cluster on this machine and a demo app on it
 	@$(BIN)/python -m eru.roots.demo
 
 down: ## stop it and remove everything it made
+	@test -x $(BIN)/eru || { echo "nothing to stop: $(BIN) is not there; 'make venv' makes it if a cluster still runs"; exit 1; }
 	@$(BIN)/eru down --purge
 
 test: ## lint and every test, on real Docker and etcd (installs them)

@@ -14,6 +14,7 @@ with code 1.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -56,7 +57,11 @@ def make_venv() -> str:
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--no-input"]
     if STAMP.exists():
         pip.append("--quiet")  # only what changed is of interest
-    _run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(HERE / "requirements" / "dev.txt")])
+    requirements = str(HERE / "requirements" / "dev.txt")
+    _run(
+        [*pip, "--require-hashes", "--only-binary", ":all:", "-r", requirements],
+        cure="packages come from the index that pip knows (PIP_INDEX_URL, PIP_FIND_LINKS): can it be reached?",
+    )
     _run([*pip, "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(HERE)])
     _compile(python)
     STAMP.touch()
@@ -114,10 +119,10 @@ def _older(source: Path, stamp: Path) -> bool:
     return source.stat().st_mtime <= stamp.stat().st_mtime
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], cure: str = "") -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
-        raise Missing(f"this failed with code {done.returncode}: {' '.join(command)}")
+        raise Missing(f"this failed with code {done.returncode}: {shlex.join(command)}" + (f"\n{cure}" if cure else ""))
 
 
 STEPS: dict[str, tuple[str, Callable[[], str]]] = {

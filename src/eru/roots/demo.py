@@ -142,7 +142,7 @@ class Demo:
         lines = (
             (f"{eru} status", "what runs, and what changes"),
             (f"{eru} workload logs {name}", "what an instance prints"),
-            (f"{eru} workload exec {name} -- sh", "a shell inside"),
+            (f"{eru} workload exec -i {name} -- sh", "a shell inside"),
             (f"{eru} workload scale {APP} {ENTRYPOINT} --count 5 --spec {again.split(' --entry')[0]}", "more of them"),
             (f"{eru} workload remove --force {name}", "one less"),
             ("make down", "stop and remove everything"),

@@ -93,6 +93,20 @@ def test_scale(eru, script, spec):
     assert eru("workload", "scale", "other", "web", "--count", "5", "--spec", spec).code == 2
 
 
+def test_scale_takes_the_network_of_what_runs(eru, script, spec):
+    newest = pb.Workload(id=TWO, name="app_web_b", podname="p", nodename="n1", image="img", create_time=2)
+    oldest = pb.Workload(id=ONE, name="app_web_a", podname="p", nodename="n1", image="img", create_time=1)
+    oldest.status.networks["bridge"] = "172.17.0.2"
+    script.answers |= {"ListWorkloads": [newest, oldest], "Deploy": deployed(GOOD)}
+    more = ("workload", "scale", "app", "web", "--count", "3", "--spec", spec)
+    assert eru(*more).code == 0
+    assert eru(*more, "--network", "host").code == 0
+    oldest.status.networks["second"] = "10.0.0.2"
+    assert eru(*more).code == 0
+    networks = [dict(each.options.networks) for each in script.requests("Deploy")]
+    assert networks == [{"bridge": ""}, {"host": ""}, {"host": ""}]
+
+
 # -- files, images, networks
 
 

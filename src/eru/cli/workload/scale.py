@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from eru.cli import names
 from eru.cli.exits import Exit, usage
@@ -46,8 +47,8 @@ eru workload scale shop web --count 5 --spec web.yaml --dry-run
 async def scale(session: Session, app: str, entry: str, count: int, spec: str, **values: Any) -> int:
     """Have exactly COUNT instances: deploy what is missing, or remove what is too much.
 
-    New instances get the pod, image and resources of the newest one unless options say otherwise. What is not
-    healthy goes first, then the newest on the fullest nodes.
+    New instances get the pod, image, network and resources of the newest one unless options say otherwise. What is
+    not healthy goes first, then the newest on the fullest nodes.
     """
     if count < 0:
         raise usage(f"--count {count} is below zero")
@@ -69,6 +70,7 @@ async def scale(session: Session, app: str, entry: str, count: int, spec: str, *
         raise usage(f"{spec} is the spec of {parsed.appname!r}, not of {app!r}")
     if there:
         _inherit(values, max(there, key=lambda each: (each.create_time, each.name)))
+        _inherit_network(values, there)
     values |= {"entry": entry, "count": count - len(there)}
     options.require(values, "pod", "image")
     options.check(values)
@@ -94,6 +96,17 @@ def _inherit(values: dict[str, Any], newest: pb.Workload) -> None:
             values[key] = json.dumps(granted[key]) if isinstance(granted.get(key), int) else None
     if not values["env"]:
         values["env"] = tuple(newest.env)
+
+
+def _inherit_network(values: dict[str, Any], there: list[pb.Workload]) -> None:
+    """Unless one was asked for, the network of the newest instance that tells its own; a stopped one has none."""
+    source = click.get_current_context().get_parameter_source("network")
+    if source is not ParameterSource.DEFAULT:
+        return
+    newest_first = sorted(there, key=lambda each: (each.create_time, each.name), reverse=True)
+    names = next((sorted(each.status.networks) for each in newest_first if each.status.networks), [])
+    if len(names) == 1:  # an option names one; of several nobody knows which came first
+        values["network"] = names[0]
 
 
 async def _fewer(session: Session, there: list[pb.Workload], surplus: int, values: dict[str, Any]) -> int:
