@@ -30,7 +30,8 @@ from eru.agent.workloads import MineFilter, Workload
 from eru.lib.tasks import TaskOwner
 from eru.lib.world import World
 from eru.model.errors import InvalidInput
-from eru.wire.channel import ClientTLS, CoreClient, connect
+from eru.wire.channel import CoreClient, connect
+from eru.wire.client_tls import ClientTLS
 
 FLUSH_S = 5.0  # for records on their way when the agent stops
 FAREWELL_S = 2.0  # for the last reports

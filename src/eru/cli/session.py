@@ -22,7 +22,8 @@ from eru.cli.show.fit import boxes
 from eru.cli.show.talk import Talk, wants_colour
 from eru.lib.world import World, real_world
 from eru.model.errors import CoreUnreachable, RemoteError
-from eru.wire.channel import ClientTLS, CoreClient, connect
+from eru.wire.channel import CoreClient, connect
+from eru.wire.client_tls import ClientTLS
 from eru.wire.limits import CONNECT_TIMEOUT_S
 from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
 

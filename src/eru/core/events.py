@@ -15,18 +15,21 @@ import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
+from eru.core.engines import NodeEngines
+from eru.core.fleet import Fleet
+from eru.core.session import Session
+from eru.core.settings import CoreSettings
 from eru.core.statuses import Hub, NodeEvent, StatusEvent
 from eru.engine.contract import Inspection
 from eru.lib.log import trace_id
+from eru.lib.tasks import TaskOwner
+from eru.lib.world import World
 from eru.model.errors import EruError
 from eru.model.workloads import Workload
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 STATES_KEPT = 50_000  # workloads whose last reported state is remembered
 ASKING_MAX = 64  # engines asked at a time why a workload ended; above that it is told without the reason
@@ -90,10 +93,21 @@ def listen(hear: Callable[[Happened], None]) -> None:
 class Events:
     """See the module."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._clock = core.world.clock
-        self._kept_max = core.settings.events_kept_max
+    def __init__(
+        self,
+        world: World,
+        settings: CoreSettings,
+        session: Session,
+        fleet: Fleet,
+        engines: NodeEngines,
+        tasks: TaskOwner,
+    ) -> None:
+        self._clock = world.clock
+        self._kept_max = settings.events_kept_max
+        self._session = session
+        self._fleet = fleet
+        self._engines = engines
+        self._tasks = tasks
         self._all: deque[Happened] = deque()
         self._of_app: dict[str, deque[Happened]] = {}
         self._of_node: dict[str, deque[Happened]] = {}
@@ -102,15 +116,15 @@ class Events:
         self._up: set[str] = set()  # nodes known to have a heartbeat
         self._asking = 0
         self._number = 0
-        self.hub: Hub[Happened] = Hub(core.settings.subscriber_queue_max)
+        self.hub: Hub[Happened] = Hub(settings.subscriber_queue_max)
         self.counts: Counter[str] = Counter()  # by kind, ever
         self.progress_dropped = 0  # events that a slow client of a deploy was not told
 
     def start(self) -> None:
         """Begin to watch statuses and heartbeats; the live view has been read."""
-        self._up = {found.name for found in self._core.fleet.view.by_name.values() if found.heartbeat}
-        self._core.fleet.statuses.listen(self._status)
-        self._core.fleet.node_events.listen(self._heartbeat)
+        self._up = {found.name for found in self._fleet.view.by_name.values() if found.heartbeat}
+        self._fleet.statuses.listen(self._status)
+        self._fleet.node_events.listen(self._heartbeat)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -144,7 +158,7 @@ class Events:
             detail=detail,
             error=str(error) if error else "",
             trace=trace_id(),
-            core=self._core.session.id,
+            core=self._session.id,
         )
         self._keep(event)
         self.counts[kind] += 1
@@ -225,7 +239,7 @@ class Events:
             self.tell("node-up", node=event.nodename, detail="its heartbeat began")
             return
         self._up.discard(event.nodename)
-        there = self._core.fleet.view.by_name.get(event.nodename)
+        there = self._fleet.view.by_name.get(event.nodename)
         gone = there is None or there.node is None
         why = "it was removed" if gone else "its heartbeat ended: expired, or taken away"
         self.tell("node-down", node=event.nodename, detail=why)
@@ -253,8 +267,7 @@ class Events:
 
     def _went_down(self, event: StatusEvent) -> None:
         """Told with the engine's reason, which takes a moment to ask for; its time is that of the report."""
-        core = self._core
-        found = core.fleet.view.by_name.get(event.nodename)
+        found = self._fleet.view.by_name.get(event.nodename)
         if found is None or not found.available:
             self._tell_status("down", event, error="its node is down")
             return
@@ -262,13 +275,12 @@ class Events:
             self._tell_status("down", event)
             return
         self._asking += 1
-        core.tasks.start(f"why {event.id[:12]} ended", self._ask_why(event, self._clock.now_ns()))
+        self._tasks.start(f"why {event.id[:12]} ended", self._ask_why(event, self._clock.now_ns()))
 
     async def _ask_why(self, event: StatusEvent, at_ns: int) -> None:
-        core = self._core
         detail = error = ""
         try:
-            engine = await core.engine_for(event.nodename)
+            engine = await self._engines.of(event.nodename)
             async with asyncio.timeout(ASKING_S):
                 detail, error = ending(await engine.inspect(event.id))
         except (EruError, TimeoutError):

@@ -21,17 +21,19 @@ import contextlib
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
+from eru.core.settings import CoreSettings
 from eru.core.statuses import StatusEvent
+from eru.lib.tasks import TaskOwner
+from eru.lib.world import World
 from eru.model.errors import EruError, Refused, StoreError
 from eru.model.requests import WorkloadFilter
 from eru.model.workloads import Workload, WorkloadStatus
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
+from eru.store.contract import Store
+from eru.store.keys import Keys
 
 _log = structlog.get_logger(__name__)
 
@@ -164,12 +166,16 @@ class _Filter:
 class Fanout:
     """See the module."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, world: World, store: Store, keys: Keys, settings: CoreSettings, tasks: TaskOwner) -> None:
+        self._world = world
+        self._store = store
+        self._keys = keys
+        self._lag_max = settings.subscriber_queue_max
+        self._tasks = tasks
         self._filters: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], _Filter] = {}
         self._records: OrderedDict[str, tuple[float, Workload]] = OrderedDict()
         self._queue: deque[StatusEvent] = deque()  # bounded by twice the number of workloads, see `hear`
-        self._thin_above = core.settings.subscriber_queue_max
+        self._thin_above = self._lag_max
         self._ready = asyncio.Event()
         self._closed = False
         self.skipped = 0  # changes that slow readers were not told, for metrics
@@ -191,8 +197,8 @@ class Fanout:
         found = self._filters.get((prefix, labels))
         if found is None:
             found = self._filters[prefix, labels] = _Filter(prefix, dict(wanted.labels), gone=set())
-            self._core.tasks.start(f"statuses of {'/'.join(prefix) or 'all'}", self._learn(found))
-        reader = Reader(self._core.settings.subscriber_queue_max)
+            self._tasks.start(f"statuses of {'/'.join(prefix) or 'all'}", self._learn(found))
+        reader = Reader(self._lag_max)
         found.readers.add(reader)
         if self._closed:
             reader.end()
@@ -225,7 +231,7 @@ class Fanout:
         if len(self._queue) > self._thin_above:
             newest = {event.id: event for event in self._queue}
             self._queue = deque(sorted(newest.values(), key=_revision))
-            self._thin_above = max(self._core.settings.subscriber_queue_max, 2 * len(newest))
+            self._thin_above = max(self._lag_max, 2 * len(newest))
         self._ready.set()
 
     def vanished(self, there: Set[str], revision: int) -> list[StatusEvent]:
@@ -240,22 +246,22 @@ class Fanout:
 
     async def _learn(self, wanted: _Filter) -> None:
         """Which statuses exist, so that their end can be told even if it is not seen."""
-        core, after, revision = self._core, "", 0
-        prefix = core.keys.status(*wanted.prefix)
+        after, revision = "", 0
+        prefix = self._keys.status(*wanted.prefix)
         while wanted.readers:
             if wanted.again:
                 wanted.again, wanted.gone, revision, after = False, set(), 0, ""
                 wanted.known.clear()
             try:
-                page = await core.store.range(prefix, after=after, revision=revision, keys_only=True)
+                page = await self._store.range(prefix, after=after, revision=revision, keys_only=True)
             except StoreError as error:
                 _log.info("statuses are not known yet", error=str(error))
                 revision, after = 0, ""
-                await core.world.clock.sleep(core.world.jitter(_RETRY_S))
+                await self._world.clock.sleep(self._world.jitter(_RETRY_S))
                 continue
             revision = page.revision
             for item in page.items:
-                _, (app, entrypoint, nodename, id) = core.keys.split(item.key)
+                _, (app, entrypoint, nodename, id) = self._keys.split(item.key)
                 if wanted.gone is not None and id not in wanted.gone:
                     wanted.known.setdefault(id, (app, entrypoint, nodename))
             if not page.more and not wanted.again:
@@ -295,7 +301,7 @@ class Fanout:
                     reader.offer(burst)
 
     async def _resolved(self, events: list[StatusEvent]) -> dict[tuple[str, int], Changed]:
-        core, now = self._core, self._core.world.clock.monotonic()
+        now = self._world.clock.monotonic()
         for event in events:
             if event.status is None:
                 self._records.pop(event.id, None)
@@ -303,7 +309,7 @@ class Fanout:
         failure = ""
         if missing:
             try:
-                found = await core.store.get_many([core.keys.workload(id) for id in sorted(missing)])
+                found = await self._store.get_many([self._keys.workload(id) for id in sorted(missing)])
                 for item in found.values():
                     workload = Workload.decode(item.value)
                     self._records[workload.id] = (now, workload)

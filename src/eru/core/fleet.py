@@ -17,10 +17,11 @@ import asyncio
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import structlog
 
+from eru.core.fanout import Fanout
 from eru.core.settings import CoreSettings
 from eru.core.statuses import Hub, NodeEvent, StatusEvent
 from eru.core.view import NodeView, View
@@ -34,9 +35,6 @@ from eru.model.workloads import WorkloadStatus
 from eru.resource.contract import Kind
 from eru.store.contract import PAGE_ITEMS, Change, Event, KeyValue, Put, Store, Watch, Write
 from eru.store.keys import Keys
-
-if TYPE_CHECKING:
-    from eru.core.fanout import Fanout
 
 S = TypeVar("S", bound=Stored)
 

@@ -12,15 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from eru.core.ledger import Edit, Operation
+from eru.core.parts import Parts
 from eru.model.errors import Conflict
 from eru.model.intents import Group
 from eru.store.contract import Delete, KeyValue, Put, absent, unchanged
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 _TRIES = 8  # races against the group's own core
 
@@ -33,7 +30,7 @@ class Fate:
     revision: int
 
 
-async def open_group(core: Core, op: Operation) -> Fate:
+async def open_group(core: Parts, op: Operation) -> Fate:
     """Before anything is reserved. From now on the operation's intents belong to the group."""
     key = core.keys.group(op.id)
     group = Group(op=op.id, owner=op.identity.id, created_at=core.world.clock.now())
@@ -46,7 +43,7 @@ async def open_group(core: Core, op: Operation) -> Fate:
     return Fate(key, revision)
 
 
-async def commit_group(core: Core, op: Operation, fate: Fate) -> None:
+async def commit_group(core: Parts, op: Operation, fate: Fate) -> None:
     """All of its instances are to be. Raises OutcomeUnknown; after any other error they are not to be."""
     group = Group(op=op.id, owner=op.identity.id, committed=True, created_at=core.world.clock.now())
 
@@ -60,7 +57,7 @@ async def commit_group(core: Core, op: Operation, fate: Fate) -> None:
     fate.revision = await core.committer.commit(Edit(op.identity, compares, writes, [fate.key], verdict))
 
 
-async def forget_group(core: Core, key: str, revision: int) -> bool:
+async def forget_group(core: Parts, key: str, revision: int) -> bool:
     """Delete it as it was at that revision; False when it has changed meanwhile."""
     result = await core.store.txn([unchanged(key, revision)], [Delete(key)])
     if result.succeeded:
@@ -68,7 +65,7 @@ async def forget_group(core: Core, key: str, revision: int) -> bool:
     return result.succeeded
 
 
-async def is_committed(core: Core, id: str) -> bool:
+async def is_committed(core: Parts, id: str) -> bool:
     """What becomes of the instances of a group whose operation has ended; an open one is closed by the question."""
     key = core.keys.group(id)
     for _ in range(_TRIES):
@@ -82,7 +79,7 @@ async def is_committed(core: Core, id: str) -> bool:
     raise Conflict(f"group {id} changes all the time; try again")
 
 
-async def sweep_groups(core: Core) -> None:
+async def sweep_groups(core: Parts) -> None:
     """Delete the groups of operations that have ended and of which no intent is left."""
     ended = [
         (key, id)

@@ -12,17 +12,14 @@ no record, and is still there at a later look, is removed.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import structlog
 
+from eru.core.parts import Parts
 from eru.engine.contract import Engine
 from eru.model.errors import EngineMissing, EruError, InvalidInput
 from eru.model.names import parse_workload_name
 from eru.model.workloads import LABEL_COREID, LABEL_ERU, LABEL_NODENAME
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 _log = structlog.get_logger(__name__)
 
@@ -33,7 +30,7 @@ _STEP_LEAST_S = 0.05  # between two nodes
 class Orphans:
     """Walks from node to node; one core of the cluster does it (`Watchdog`)."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Parts) -> None:
         self._core = core
         self._suspects: dict[tuple[str, str], float] = {}  # (node, id) -> when first seen
         self.removed = 0

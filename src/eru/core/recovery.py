@@ -15,13 +15,13 @@ restart   stop it if it runs (that stop may still be under way), start it
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import structlog
 
 from eru.core.groups import is_committed, sweep_groups
 from eru.core.hooks import run_hooks
 from eru.core.ledger import Held, Operation, StoredWorkload
+from eru.core.parts import Parts
 from eru.engine.contract import Engine, Inspection
 from eru.model.errors import (
     Conflict,
@@ -35,9 +35,6 @@ from eru.model.errors import (
 from eru.model.intents import Verb
 from eru.model.workloads import Hook, Workload
 
-if TYPE_CHECKING:
-    from eru.core.app import Core
-
 _log = structlog.get_logger(__name__)
 
 _RETRY_FIRST_S = 1.0
@@ -49,9 +46,8 @@ _LATE_LOOKS_MAX = 10_000
 class Recovery:
     """See the module."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Parts) -> None:
         self._core = core
-        self._woken = asyncio.Event()
         self._working: set[str] = set()
         self._tries: dict[str, tuple[int, float]] = {}  # intent key -> failures so far, not before
         self._late: list[tuple[float, str, str]] = []
@@ -60,7 +56,7 @@ class Recovery:
 
     def wake(self) -> None:
         """Something was left behind: look soon."""
-        self._woken.set()
+        self._core.left_behind.set()
 
     async def run(self) -> None:
         """Look whenever a core went away, an operation left something, and now and then. Runs for ever."""
@@ -73,10 +69,10 @@ class Recovery:
             await self._sweep_groups()
             try:
                 async with asyncio.timeout(core.world.jitter(self._pause_s())):
-                    await self._woken.wait()
+                    await core.left_behind.wait()
             except TimeoutError:
                 pass
-            self._woken.clear()
+            core.left_behind.clear()
 
     def _pause_s(self) -> float:
         now = self._core.world.clock.monotonic()
@@ -295,7 +291,7 @@ class Recovery:
                 _log.warning("late look failed", node=nodename, workload=name, error=str(error))
 
 
-async def settle_realloc(core: Core, op: Operation, engine: Engine, held: Held, stored: StoredWorkload) -> bool:
+async def settle_realloc(core: Parts, op: Operation, engine: Engine, held: Held, stored: StoredWorkload) -> bool:
     """Make engine and record agree and drop the intent; True when the new grant is in force.
 
     Raises EruError when the engine does not answer: the intent stays, and the
@@ -320,7 +316,7 @@ async def settle_realloc(core: Core, op: Operation, engine: Engine, held: Held, 
     return forward
 
 
-async def restart_again(core: Core, engine: Engine, workload: Workload, *, running: bool) -> None:
+async def restart_again(core: Parts, engine: Engine, workload: Workload, *, running: bool) -> None:
     """Stop (if it runs) and start, with hooks whose failures do not count. Raises EngineError."""
     hook, settings = workload.hook or Hook(), core.settings
     if running:
@@ -332,7 +328,7 @@ async def restart_again(core: Core, engine: Engine, workload: Workload, *, runni
     await run_hooks(engine, workload, hook.after_start, settings, force=False)
 
 
-async def update_engine(core: Core, engine: Engine, workload: Workload) -> None:
+async def update_engine(core: Parts, engine: Engine, workload: Workload) -> None:
     """Give the engine what the record says."""
     async with asyncio.timeout(core.settings.engine_call_s):
         await engine.update(workload.id, workload.engine_params)

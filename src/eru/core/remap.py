@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import structlog
 
+from eru.core.engines import NodeEngines
+from eru.core.fleet import Fleet
+from eru.core.settings import CoreSettings
+from eru.lib.tasks import TaskOwner
 from eru.model.errors import EngineError, EngineMissing, EruError
 from eru.model.nodes import Resources
 from eru.model.workloads import Workload
-from eru.store.contract import PAGE_ITEMS
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
+from eru.resource.contract import Kind
+from eru.store.contract import PAGE_ITEMS, Store
+from eru.store.keys import Keys
 
 _log = structlog.get_logger(__name__)
 
@@ -30,8 +32,24 @@ _UPDATES_PARALLEL_MAX = 8  # engine updates at a time on one node
 class Remapper:
     """See the module."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        settings: CoreSettings,
+        kinds: Mapping[str, Kind],
+        fleet: Fleet,
+        engines: NodeEngines,
+        tasks: TaskOwner,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._settings = settings
+        self._kinds = kinds
+        self._fleet = fleet
+        self._engines = engines
+        self._tasks = tasks
+        self._closed = False
         self._gate = asyncio.Semaphore(_NODES_PARALLEL_MAX)
         self._wanted: dict[str, set[str] | None] = {}  # node -> ids to look at; None: all
         self._running: set[str] = set()
@@ -52,9 +70,12 @@ class Remapper:
         """Something about the node's resources changed: look at all its workloads."""
         self._request(nodename, None)
 
+    def close(self) -> None:
+        """Begin with no further node."""
+        self._closed = True
+
     def _request(self, nodename: str, ids: set[str] | None) -> None:
-        core = self._core
-        if not core.settings.use_remap or (ids is not None and not ids):
+        if not self._settings.use_remap or (ids is not None and not ids):
             return
         if ids is not None and not self._narrow(nodename):
             return
@@ -63,14 +84,14 @@ class Remapper:
             self._wanted[nodename] = None if ids is None or before is None else before | ids
         else:
             self._wanted[nodename] = ids
-        if nodename not in self._running and not core.draining:
+        if nodename not in self._running and not self._closed:
             self._running.add(nodename)
-            core.background.start(f"remap {nodename}", self._run(nodename))
+            self._tasks.start(f"remap {nodename}", self._run(nodename))
 
     async def _run(self, nodename: str) -> None:
         try:
             while nodename in self._wanted:
-                async with self._gate, asyncio.timeout(self._core.settings.operation_s):
+                async with self._gate, asyncio.timeout(self._settings.operation_s):
                     await self._remap(nodename, self._wanted.pop(nodename))
         except (EruError, TimeoutError) as error:
             _log.warning("share pool not remapped", node=nodename, error=str(error))
@@ -79,11 +100,10 @@ class Remapper:
             self._wanted.pop(nodename, None)
 
     async def _remap(self, nodename: str, ids: set[str] | None) -> None:
-        core = self._core
         workloads = await self._workloads(nodename, ids)
-        found = core.fleet.node(nodename)
+        found = self._fleet.node(nodename)
         updates: dict[str, Resources] = {}
-        for name, kind in core.kinds.items():
+        for name, kind in self._kinds.items():
             grants = {item.id: item.grant[name] for item in workloads if name in item.grant}
             told = (found.capacity.get(name, {}), found.usage.get(name, {}), grants)
             parts = await asyncio.to_thread(kind.remap, *told) if kind.blocking else kind.remap(*told)
@@ -91,13 +111,13 @@ class Remapper:
                 updates.setdefault(id, {})[name] = params
         if not updates:
             return
-        engine = await core.engine_for(found)
+        engine = await self._engines.of(found)
         gate = asyncio.Semaphore(_UPDATES_PARALLEL_MAX)
 
         async def update(id: str, params: Resources) -> None:
             async with gate:
                 try:
-                    async with asyncio.timeout(core.settings.engine_call_s):
+                    async with asyncio.timeout(self._settings.engine_call_s):
                         await engine.update(id, params)
                     self.updated += 1
                 except EngineMissing:
@@ -111,39 +131,38 @@ class Remapper:
                 group.create_task(update(id, params))
 
     async def _workloads(self, nodename: str, ids: set[str] | None) -> list[Workload]:
-        core = self._core
         if ids is None:
             ids = set()
             after = ""
             while True:
-                page = await core.store.range(
-                    core.keys.on_node(nodename), after=after, limit=PAGE_ITEMS, keys_only=True
+                page = await self._store.range(
+                    self._keys.on_node(nodename), after=after, limit=PAGE_ITEMS, keys_only=True
                 )
                 ids.update(item.key.rpartition("/")[2] for item in page.items)
                 if not page.more:
                     break
                 after = page.items[-1].key
-        found = await core.store.get_many([core.keys.workload(id) for id in sorted(ids)])
+        found = await self._store.get_many([self._keys.workload(id) for id in sorted(ids)])
         return [Workload.decode(item.value) for item in found.values()]
 
     def _bound(self, nodename: str, grant: Resources) -> bool:
         """Whether the grant holds something for itself that others then have to keep off."""
-        found = self._core.fleet.view.by_name.get(nodename)
+        found = self._fleet.view.by_name.get(nodename)
         if found is None:
             return False
-        for name in self._core.kinds:
+        for name in self._kinds:
             part = grant.get(name)
             if part and part.get("cpu_map") and not self._follows(nodename, name, part):
                 return True
         return False
 
     def _follows(self, nodename: str, kind: str, part: dict[str, object]) -> bool:
-        found = self._core.fleet.view.by_name[nodename]
-        return bool(self._core.kinds[kind].remap(found.capacity.get(kind, {}), found.usage.get(kind, {}), {"it": part}))
+        found = self._fleet.view.by_name[nodename]
+        return bool(self._kinds[kind].remap(found.capacity.get(kind, {}), found.usage.get(kind, {}), {"it": part}))
 
     def _narrow(self, nodename: str) -> bool:
         """Whether any core of the node is given to somebody alone, so that newcomers have to keep off it."""
-        found = self._core.fleet.view.by_name.get(nodename)
+        found = self._fleet.view.by_name.get(nodename)
         if found is None:
             return False
         return any(

@@ -14,20 +14,19 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from eru.core.statuses import StatusEvent
 from eru.lib.retry import Backoff
+from eru.lib.tasks import TaskOwner
+from eru.lib.world import World
 from eru.model.errors import Conflict, EruError, InvalidInput, LeaseLost, NotFound, OutcomeUnknown, StoreUnavailable
 from eru.model.names import parse_workload_name
 from eru.model.workloads import Workload, WorkloadStatus
-from eru.store.contract import Compare, KeyValue, Put, Write, present, unchanged
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
+from eru.store.contract import Compare, KeyValue, Put, Store, Write, present, unchanged
+from eru.store.keys import Keys
 
 _log = structlog.get_logger(__name__)
 
@@ -85,8 +84,11 @@ class _Waiting:
 class Reports:
     """See the module."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, world: World, store: Store, keys: Keys, tasks: TaskOwner) -> None:
+        self._world = world
+        self._store = store
+        self._keys = keys
+        self._tasks = tasks
         self._queue: OrderedDict[str, _Waiting] = OrderedDict()  # bounded by the calls that a server takes
         self._flying: set[str] = set()
         self._flights = 0
@@ -163,7 +165,7 @@ class Reports:
             batch = {id: self._queue.pop(id) for id in ids}
             self._flying.update(batch)
             self._flights += 1
-            flight = self._core.tasks.start("report", self._fly(batch))
+            flight = self._tasks.start("report", self._fly(batch))
             flight.add_done_callback(partial(self._flew, batch))
 
     def _flew(self, batch: dict[str, _Waiting], flight: asyncio.Task[None]) -> None:
@@ -175,7 +177,7 @@ class Reports:
 
     async def _fly(self, batch: dict[str, _Waiting]) -> None:
         ids = list(batch)
-        backoff = Backoff(self._core.world, first_s=0.01, most_s=0.5)
+        backoff = Backoff(self._world, first_s=0.01, most_s=0.5)
         try:
             for _ in range(ROUNDS_MAX):
                 if await self._attempt(batch):
@@ -200,7 +202,6 @@ class Reports:
 
     async def _attempt(self, batch: dict[str, _Waiting]) -> bool:
         """Whether everything in the batch is settled; else what was known was wrong and has been forgotten."""
-        core = self._core
         await self._look(batch)
         if not batch:
             return True
@@ -208,7 +209,7 @@ class Reports:
         writes: dict[str, tuple[_Known, Put]] = {}
         for id, waiting in batch.items():
             known = self._known[id]
-            compares += [present(core.keys.workload(id)), unchanged(known.key, known.revision)]
+            compares += [present(self._keys.workload(id)), unchanged(known.key, known.revision)]
             status = msgspec.structs.replace(
                 waiting.status, appname=known.appname, entrypoint=known.entrypoint, nodename=known.nodename
             )
@@ -216,12 +217,12 @@ class Reports:
             if known.revision and known.value == value and await self._renewed(known.lease, status.ttl_s):
                 continue
             if status.ttl_s and not waiting.lease:
-                waiting.lease = await core.store.grant(status.ttl_s)
+                waiting.lease = await self._store.grant(status.ttl_s)
             writes[id] = known, Put(known.key, value, waiting.lease)
         self.transactions += 1
         puts: list[Write] = [put for _, put in writes.values()]
         try:
-            result = await core.store.txn(compares, puts)
+            result = await self._store.txn(compares, puts)
             succeeded = result.succeeded
         except OutcomeUnknown:
             succeeded = False  # read anew; a second try compares the same keys, so that only one of them counts
@@ -245,29 +246,28 @@ class Reports:
         if not ttl_s or not lease:
             return not ttl_s and not lease
         try:
-            return await self._core.store.keep_alive(lease) == ttl_s
+            return await self._store.keep_alive(lease) == ttl_s
         except LeaseLost:
             return False
 
     async def _look(self, batch: dict[str, _Waiting]) -> None:
         """Read what is not known; settle what does not exist."""
-        core = self._core
         unknown = [id for id in batch if id not in self._known or self._known[id].revision < 0]
         if not unknown:
             return
-        records = await core.store.get_many([core.keys.workload(id) for id in unknown])
+        records = await self._store.get_many([self._keys.workload(id) for id in unknown])
         for id in unknown:
-            record = records.get(core.keys.workload(id))
+            record = records.get(self._keys.workload(id))
             if record is None:
                 self._known.pop(id, None)
                 batch.pop(id).settle(missing=True)
                 continue
             workload = Workload.decode(record.value)
             app, entrypoint, _ = parse_workload_name(workload.name)
-            key = core.keys.status(app, entrypoint, workload.nodename, id)
+            key = self._keys.status(app, entrypoint, workload.nodename, id)
             self._known[id] = _Known(key, app, entrypoint, workload.nodename)
         known = [self._known[id] for id in unknown if id in batch]
-        found = await core.store.get_many([one.key for one in known])
+        found = await self._store.get_many([one.key for one in known])
         for one in known:
             item: KeyValue | None = found.get(one.key)
             one.value, one.revision, one.lease = (item.value, item.mod_revision, item.lease) if item else (b"", 0, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import msgspec
 
@@ -12,6 +12,7 @@ from eru.engine.contract import CreateSpec, Inspection
 from eru.model.deploy import DeploySpec, Strategy
 from eru.model.errors import InvalidInput, Refused
 from eru.model.names import check_entrypoint, check_name
+from eru.model.nodes import Resources
 from eru.model.workloads import (
     LABEL_COREID,
     LABEL_ERU,
@@ -23,10 +24,20 @@ from eru.model.workloads import (
     Workload,
 )
 
-if TYPE_CHECKING:
-    from eru.core.ops.instance import Instance
-
 RECORD_BYTES_MAX = 512 << 10  # of what a request adds to the record of one workload
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Everything about it is decided. `ancestor`: id of the workload it replaces."""
+
+    name: str
+    podname: str
+    nodename: str
+    sequence: int
+    grant: Resources
+    params: Resources
+    ancestor: str = ""
 
 
 def check_deploy(spec: DeploySpec, settings: CoreSettings) -> None:

@@ -6,20 +6,16 @@ still missing and that the status has not changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 import structlog
 
 from eru.core.orphans import Orphans
+from eru.core.parts import Parts
 from eru.lib.tasks import task_owner
 from eru.model.errors import EruError
 from eru.model.workloads import WorkloadStatus
 from eru.store.contract import PAGE_ITEMS, TXN_OPS_MAX, Compare, Put, Write, absent, present, unchanged
 from eru.store.leader import Leadership
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +27,7 @@ _BATCH = TXN_OPS_MAX // 2
 class Watchdog:
     """See the module."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Parts) -> None:
         self._core = core
         self._dead_since: dict[str, float] = {}
         self._handled: set[str] = set()
@@ -83,7 +79,7 @@ class Watchdog:
                 _log.info("node is dead, its workloads are marked down", node=name, workloads=count)
 
 
-async def mark_down(core: Core, nodename: str, guards: list[Compare]) -> int:
+async def mark_down(core: Parts, nodename: str, guards: list[Compare]) -> int:
     """Mark every workload of the node as neither running nor healthy; how many changed.
 
     Networks and extension stay as reported. Stops quietly when a guard no
@@ -103,7 +99,7 @@ async def mark_down(core: Core, nodename: str, guards: list[Compare]) -> int:
         after = page.items[-1].key
 
 
-async def _mark_statuses(core: Core, keys: list[str], guards: list[Compare]) -> int:
+async def _mark_statuses(core: Parts, keys: list[str], guards: list[Compare]) -> int:
     found = await core.store.get_many(keys)
     compares: list[Compare] = []
     writes: list[Write] = []

@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-import msgspec
 import structlog
 from google.protobuf.message import Message
 
@@ -31,6 +30,7 @@ from eru.lib.world import World
 from eru.model.errors import CoreUnreachable, InvalidInput, RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import limits, methods
+from eru.wire.client_tls import ClientTLS
 from eru.wire.diagnosis import why_unreachable
 from eru.wire.failures import METADATA_TTY, NotBegun, remote_error
 from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
@@ -50,21 +50,6 @@ _PLAIN = re.compile(r"unix:.+|\[[0-9a-fA-F:.]+\]:\d+|[A-Za-z0-9_.\-]+:\d+")
 _METADATA_KEY = re.compile(r"[0-9a-z_.\-]+")
 
 _log = structlog.get_logger(__name__)
-
-
-class ClientTLS(msgspec.Struct, frozen=True, kw_only=True):
-    """PEM texts. `ca` empty: the system's authorities. `cert` and `key`: for mutual TLS.
-
-    `server_name`: the name the certificate must carry, when it is not the address.
-    """
-
-    ca: bytes = b""
-    cert: bytes = b""
-    key: bytes = b""
-    server_name: str = ""
-
-    def __repr__(self) -> str:
-        return "ClientTLS(***)"
 
 
 def parse_addresses(addresses: Sequence[str]) -> tuple[list[str], bool]:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from eru.wire.channel import ClientTLS
+from eru.wire.client_tls import ClientTLS
 
 PROBE_S = 1.0  # for each of connecting, shaking hands and the first answer
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and empty settings

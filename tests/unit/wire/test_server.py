@@ -20,7 +20,8 @@ from eru.model.errors import CoreUnreachable, EruError, InvalidInput, NoCapacity
 from eru.model.refusals import Reason, Refusal
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
-from eru.wire.channel import ClientTLS, CoreClient, connect
+from eru.wire.channel import CoreClient, connect
+from eru.wire.client_tls import ClientTLS
 from eru.wire.routes import Call, Route, both, stream, unary
 from eru.wire.server import RpcServer, ServerSettings, ServerTLS
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from eru.core import accounts
 from eru.core.accounts import parse_requests
+from eru.core.app import Core
 from eru.core.planner import Wish, request_of
 from eru.core.reasons import explained, ruled_out
 from eru.core.specs import check_deploy
@@ -17,9 +17,6 @@ from eru.model.results import Capacity, DryRun, Placement
 from eru.plan.merge import CAPACITY_MOST
 from eru.plan.strategies import NOT_ENOUGH_RESOURCE
 from eru.resource.contract import UNLIMITED
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 _PLACEMENTS_MAX = 100_000  # of one dry run
 

@@ -11,18 +11,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import structlog
 
 from eru.core.accounts import Requests, parse_requests
+from eru.core.app import Core
 from eru.core.groups import open_group
-from eru.core.ledger import Held, Operation
-from eru.core.ops.instance import Instance, Maker
+from eru.core.ledger import Operation
+from eru.core.ops.instance import Maker
 from eru.core.ops.reserve import Placed, Reservation, unwrapped
-from eru.core.ops.together import Together, given_up
+from eru.core.ops.together import Made, Together, given_up
 from eru.core.results import stream
-from eru.core.specs import check_deploy
+from eru.core.specs import Instance, check_deploy
 from eru.engine.contract import Engine
 from eru.lib.tasks import shielded
 from eru.lib.undo import UndoStack
@@ -32,9 +32,6 @@ from eru.model.intents import Intent
 from eru.model.nodes import Resources
 from eru.model.results import Deployed
 from eru.model.workloads import Workload
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 _log = structlog.get_logger(__name__)
 
@@ -74,16 +71,6 @@ async def refused(error: EruError) -> AsyncGenerator[Deployed, None]:
 async def _deploy(core: Core, spec: DeploySpec, requests: Requests, tell: Tell) -> None:
     async with core.operation("deploy") as op:
         await Deploy(core, op, spec, requests, tell).run()
-
-
-@dataclass(slots=True)
-class Made:
-    """An instance that runs, from just before its record on."""
-
-    placed: Placed
-    workload: Workload
-    result: Deployed
-    held: Held | None = None  # the intent that stays after the record, if one was asked for
 
 
 @dataclass(slots=True)

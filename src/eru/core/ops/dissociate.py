@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING
 
+from eru.core.app import Core
+from eru.core.ledger import Operation
 from eru.core.results import stream
 from eru.lib.tasks import map_bounded
 from eru.model.errors import Conflict, EruError, InvalidInput
 from eru.model.results import Dissociated
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
-    from eru.core.ledger import Operation
 
 _PARALLEL_MAX = 64
 

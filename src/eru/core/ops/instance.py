@@ -4,38 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from eru.core.app import Core
 from eru.core.calls import bounded
 from eru.core.events import said
 from eru.core.hooks import run_hooks
 from eru.core.ledger import Operation
-from eru.core.specs import create_spec, published, start_commands, workload_record
+from eru.core.specs import Instance, create_spec, published, start_commands, workload_record
 from eru.engine.contract import Created, CreateSpec, Engine
 from eru.lib.log import trace_id
 from eru.lib.tasks import shielded
 from eru.lib.undo import UndoStack
 from eru.model.deploy import DeploySpec
 from eru.model.errors import EngineMissing, EngineOutcomeUnknown, EruError
-from eru.model.nodes import Resources
 from eru.model.results import Deployed
 from eru.model.workloads import Workload
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """Everything about it is decided. `ancestor`: id of the workload it replaces."""
-
-    name: str
-    podname: str
-    nodename: str
-    sequence: int
-    grant: Resources
-    params: Resources
-    ancestor: str = ""
 
 
 @dataclass(slots=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from eru.core.app import Core
 from eru.core.ledger import Held, Operation, StoredWorkload
 from eru.core.reasons import on_node
 from eru.core.recovery import update_engine
@@ -20,9 +19,6 @@ from eru.model.errors import (
 )
 from eru.model.nodes import Resources
 from eru.model.workloads import Workload
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 
 async def realloc(core: Core, id: str, bags: Resources) -> StoredWorkload:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING
 
+from eru.core.app import Core
 from eru.core.calls import bounded
 from eru.core.ledger import Held, Operation, StoredWorkload
 from eru.core.results import stream
@@ -29,9 +29,6 @@ from eru.model.errors import (
 )
 from eru.model.intents import Verb
 from eru.model.results import Removed
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 _PARALLEL_MAX = 256  # workloads of one request at a time
 

@@ -11,18 +11,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from eru.core.app import Core
 from eru.core.calls import bounded
 from eru.core.hooks import run_hooks
 from eru.core.ledger import Held, Operation, StoredWorkload
 from eru.core.ops.archive import first_file
-from eru.core.ops.instance import Instance, Maker
+from eru.core.ops.instance import Maker
 from eru.core.ops.remove import hold, release_hold
 from eru.core.results import stream
-from eru.core.specs import check_size, hook_commands
+from eru.core.specs import Instance, check_size, hook_commands
 from eru.engine.contract import Engine, Inspection
 from eru.lib.tasks import shielded
 from eru.lib.undo import UndoStack
@@ -33,9 +33,6 @@ from eru.model.names import IDENT_LENGTH, check_entrypoint, check_name, workload
 from eru.model.results import Deployed, Removed, Replaced
 from eru.model.workloads import Workload
 from eru.store.contract import range_all
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 _PARALLEL_MAX = 64
 _ENGINE_NETWORKS = ("bridge", "host", "none")  # Docker takes no wish for an address in these

@@ -7,18 +7,15 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING
 
 from eru.core.accounts import Requests
+from eru.core.app import Core
 from eru.core.ledger import RESERVE_MAX, Operation, Reserved
 from eru.core.planner import Decision, Planner, Wish
 from eru.core.reasons import explained
 from eru.model.deploy import DeploySpec, Strategy
 from eru.model.errors import Conflict, EruError, NoCapacity, NotFound, Refused
 from eru.model.names import IDENT_LENGTH, workload_name
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 _SETTLE_STEP_S = 0.005
 _SETTLE_MOST_S = 10.0

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from eru.core.accounts import Requests, parse_requests
+from eru.core.app import Core
 from eru.core.ledger import Held, Operation
-from eru.core.ops.deploy import Deploy, Made
+from eru.core.ops.deploy import Deploy
 from eru.core.ops.execute import Output, exited, feed, lines
 from eru.core.ops.remove import finish_remove
 from eru.core.ops.reserve import Placed, unwrapped
+from eru.core.ops.together import Made
 from eru.core.specs import check_deploy
 from eru.engine.contract import Chunk, Engine
 from eru.lib.tasks import shielded, task_owner
@@ -29,9 +30,6 @@ from eru.model.errors import Conflict, EruError, InvalidInput, NotFound
 from eru.model.intents import Intent, Verb
 from eru.model.results import Deployed
 from eru.model.workloads import Workload
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
 
 _log = structlog.get_logger(__name__)
 

@@ -6,21 +6,30 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import structlog
 
+from eru.core.app import Core
 from eru.core.groups import Fate, commit_group, forget_group
-from eru.core.ledger import Operation
+from eru.core.ledger import Held, Operation
+from eru.core.ops.reserve import Placed
 from eru.lib.tasks import shielded
 from eru.lib.undo import UndoStack
 from eru.model.errors import EruError, OutcomeUnknown, Refused
-
-if TYPE_CHECKING:
-    from eru.core.app import Core
-    from eru.core.ops.deploy import Made
+from eru.model.results import Deployed
+from eru.model.workloads import Workload
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Made:
+    """An instance that runs, from just before its record on."""
+
+    placed: Placed
+    workload: Workload
+    result: Deployed
+    held: Held | None = None  # the intent that stays after the record, if one was asked for
 
 
 @dataclass(slots=True)
