@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -137,6 +138,29 @@ async def test_http_and_exec_health_with_thresholds(
         finally:
             stop.set()
             thread.join()
+
+
+async def test_a_restart_of_the_agent_does_not_make_healthy_workloads_flap(
+    core: RecordingCore, agent: AgentProcess, workloads: Workloads
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.3)  # long enough to report something before it is known
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = str(server.sockets[0].getsockname()[1])
+    agent.settings["healthcheck"] = {"interval": 1, "timeout": 30}
+    agent.start()
+    id = workloads.run(*FOREVER, network="host", labels=meta(HTTPPort=port, HTTPCode=200))
+    await until(lambda: core.last(id).healthy, "healthy")
+    assert await agent.end(signal.SIGUSR1) == 0
+    before = len(core.of(id))
+    agent.start()
+    await until(lambda: len(core.of(id)) > before, "reported again")
+    assert all(status.running and status.healthy for status in core.of(id)[before:])
+    server.close()
 
 
 async def test_every_network_is_reported_sorted(core: RecordingCore, agent: AgentProcess, workloads: Workloads) -> None:

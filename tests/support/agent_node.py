@@ -22,7 +22,7 @@ from eru.wire import core_pb2 as pb
 from eru.wire import core_pb2_grpc
 from support.docker import ask
 
-NODE = "agent-node"
+NODE = f"agent-node-{os.getpid()}"  # agents of other runs on the same Docker leave its workloads alone
 POD = "agent-pod"
 WAIT_S = 15.0
 PROGRAM = (

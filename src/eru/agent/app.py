@@ -177,12 +177,17 @@ class Agent:
     def started(self, workload: Workload, fresh: bool) -> None:
         self.logs.started(workload, fresh)
         self.metrics.started(workload)
-        self.reporter.update(workload)
-        self.health.watch(workload)
+        self.health.watch(workload, fresh)
+        self._report_decided(workload)
 
     def changed(self, workload: Workload) -> None:
         self.logs.changed(workload)
-        self.reporter.update(workload)
+        self._report_decided(workload)
+
+    def _report_decided(self, workload: Workload) -> None:
+        """Report it, unless its first probe will: a restart of the agent must not make healthy workloads flap."""
+        if not self.health.undecided(workload.id):
+            self.reporter.update(workload)
 
     def stopped(self, workload: Workload, missed_run: bool) -> None:
         self.reporter.update(workload)

@@ -30,10 +30,10 @@ _log = structlog.get_logger(__name__)
 
 class _Watched(msgspec.Struct):
     workload: Workload
+    undecided: bool
     early: int = 0
     good: int = 0
     bad: int = 0
-    probed: bool = False
 
 
 class HealthKeeper:
@@ -52,12 +52,21 @@ class HealthKeeper:
         self.probes_total = 0
         self.failures_total = 0
 
-    def watch(self, workload: Workload) -> None:
-        """Start with this run of a workload: the first probe is due now."""
+    def watch(self, workload: Workload, fresh: bool = True) -> None:
+        """Start with this run of a workload: the first probe is due now.
+
+        Of a run that is not `fresh` core knows something already: `changed` is
+        called with the first result, good or bad, and until then `undecided`.
+        """
         self.forget(workload.id)
         if workload.running and workload.health.probes:
-            watched = self._watched[workload.id] = _Watched(workload)
+            watched = self._watched[workload.id] = _Watched(workload, undecided=not fresh)
             self._schedule(watched, 0.0)
+
+    def undecided(self, id: str) -> bool:
+        """Whether the health of a run that began earlier is still to be found out."""
+        watched = self._watched.get(id)
+        return watched is not None and watched.undecided
 
     def forget(self, id: str) -> None:
         """Probe this one no more; a result under way is thrown away."""
@@ -119,13 +128,16 @@ class HealthKeeper:
     def _judge(self, watched: _Watched, healthy: bool) -> None:
         workload, plan = watched.workload, watched.workload.health
         watched.good, watched.bad = (watched.good + 1, 0) if healthy else (0, watched.bad + 1)
-        flips = (not workload.healthy and watched.good >= plan.healthy_after) or (
-            workload.healthy and watched.bad >= plan.unhealthy_after
-        )
+        if watched.undecided:
+            flips = healthy or watched.bad >= plan.unhealthy_after
+            watched.undecided = not flips
+        else:
+            flips = (not workload.healthy and watched.good >= plan.healthy_after) or (
+                workload.healthy and watched.bad >= plan.unhealthy_after
+            )
         if flips:
             workload.healthy = healthy
             self._changed(workload)
-        watched.probed = True
 
     def _pause_s(self, watched: _Watched) -> float:
         """Quick tries until the first healthy result, then the interval with jitter so that rounds spread."""

@@ -6,13 +6,15 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from urllib.parse import urljoin, urlsplit
 
 from eru.agent.docker_http import read_head
 from eru.agent.runtime import Runtime
 from eru.agent.workloads import HealthPlan, Workload
 from eru.model.errors import EngineError
 
-REDIRECTS_MAX = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECTS_MAX = 10
 
 
 async def probe(runtime: Runtime, workload: Workload) -> bool:
@@ -124,18 +126,19 @@ async def tcp_probe(address: str, port: str, timeout_s: float) -> bool:
 
 
 async def http_probe(address: str, port: str, url: str, code: int, timeout_s: float) -> bool:
-    """Whether a GET answers as expected: `code`, or 200 to 499 for 0. Redirects on the same host are followed."""
-    target = url if url.startswith("/") else "/" + url
+    """Whether a GET answers as expected: `code`, or 200 to 499 for 0. Redirects are followed, to other hosts too."""
+    host = f"[{address}]" if ":" in address else address
+    target = f"http://{host}:{port.partition('/')[0]}{url if url.startswith('/') else '/' + url}"
     try:
         async with asyncio.timeout(timeout_s):
             for _ in range(REDIRECTS_MAX):
-                status, location = await _get(address, int(port.partition("/")[0]), target)
-                if status not in (301, 302, 303, 307, 308) or not location.startswith("/"):
-                    break
-                target = location
+                status, location = await _get(target)
+                if status not in REDIRECTS or not location:
+                    return status == code if code else 200 <= status < 500
+                target = urljoin(target, location)
     except (OSError, ValueError, OverflowError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        return False
-    return status == code if code else 200 <= status < 500
+        pass
+    return False
 
 
 async def exec_probe(runtime: Runtime, id: str, plan: HealthPlan) -> bool:
@@ -154,12 +157,20 @@ async def exec_probe(runtime: Runtime, id: str, plan: HealthPlan) -> bool:
             await session.close()
 
 
-async def _get(address: str, port: int, target: str) -> tuple[int, str]:
-    reader, writer = await asyncio.open_connection(address, port)
+async def _get(target: str) -> tuple[int, str]:
+    """Status and `Location` of one page, http or https."""
+    url = urlsplit(target)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError(f"{target!r} is no page")
+    secure = url.scheme == "https"
+    reader, writer = await asyncio.open_connection(
+        url.hostname, url.port or (443 if secure else 80), ssl=secure or None
+    )
     try:
-        host = f"[{address}]" if ":" in address else address
-        path = target.replace(" ", "%20").replace("\r", "").replace("\n", "")
-        request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: eru-agent\r\nConnection: close\r\n\r\n"
+        path = (url.path or "/") + ("?" + url.query if url.query else "")
+        path = path.replace(" ", "%20").replace("\r", "").replace("\n", "")
+        host = url.netloc.rpartition("@")[2]
+        request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: eru-agent\r\nConnection: close\r\n\r\n"
         writer.write(request.encode("utf-8"))
         head = await read_head(reader)
         return head.status, head.headers.get("location", "")

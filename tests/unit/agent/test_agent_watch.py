@@ -358,6 +358,55 @@ async def test_thresholds_and_first_probe_at_once() -> None:
     await asyncio.wait({task})
 
 
+async def test_a_run_that_core_knows_already_is_told_with_its_first_result_good_or_bad() -> None:
+    told: list[bool] = []
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    port = str(server.sockets[0].getsockname()[1])
+    keeper = HealthKeeper(WORLD, Engine(), 4, lambda changed: told.append(changed.healthy))
+    task = asyncio.get_running_loop().create_task(keeper.run())
+    for id, listens in (("up", True), ("down", False)):
+        labels = {
+            "ERU_META": json.dumps({"HealthCheck": {"TCPPorts": [port if listens else "no port"]}}),
+            "eru.health.healthy_after": "3",
+        }
+        checked = workload(id, healthy=False)
+        checked.health = health_plan(labels, 60, 1)
+        checked.networks = {"host": "10.9.9.9"}
+        keeper.watch(checked, fresh=False)
+        assert keeper.undecided(id)
+        heard = len(told)
+        await until(lambda heard=heard: len(told) > heard, "the first result")
+        assert not keeper.undecided(id)
+    assert told == [True, False]
+    keeper.watch(checked)
+    assert not keeper.undecided("down"), "a run that just began is reported at once"
+    server.close()
+    task.cancel()
+    await asyncio.wait({task})
+
+
+@pytest.mark.parametrize(
+    "location", ["/there", "there?a=b", "//127.0.0.1:{port}/there", "http://127.0.0.1:{port}/there"]
+)
+async def test_http_probe_follows_redirects_of_every_form(location: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET /there"):
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        elif head.startswith(b"GET /round"):
+            writer.write(b"HTTP/1.1 302 Found\r\nLocation: /round\r\n\r\n")
+        else:
+            writer.write(f"HTTP/1.1 302 Found\r\nLocation: {location.format(port=port)}\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = str(server.sockets[0].getsockname()[1])
+    assert await http_probe("127.0.0.1", port, "/", 200, 30)
+    assert not await http_probe("127.0.0.1", port, "/", 302, 30)
+    assert not await http_probe("127.0.0.1", port, "/round", 0, 30), "for ever in a circle"
+    server.close()
+
+
 async def test_probes_survive_nonsense() -> None:
     server = await asyncio.start_server(
         lambda reader, writer: (writer.write(b"\xff\xfe nonsense\r\n\r\n"), writer.close()), "127.0.0.1", 0
