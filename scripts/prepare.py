@@ -41,6 +41,8 @@ TEST_TOOLS = {
     "nsenter": "util-linux",
     "iptables": "iptables",
     "tmux": "tmux",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
 }
 
 

@@ -222,7 +222,7 @@ async def test_builds_that_cannot_be(core: Core, hub: str) -> None:
     stage = Stage(base="bb", repo="ftp://here/x.git")
     settings = BuildSettings(hub=hub, build_pod=POD)
     for wrong, spec in (
-        ("must be a git@ or https://", BuildSpec(name="x", order=["a"], stages={"a": stage})),
+        ("must be a git@, ssh:// or https://", BuildSpec(name="x", order=["a"], stages={"a": stage})),
         ("no builds in spec", BuildSpec(name="x")),
         (
             "is not a git revision",

@@ -13,6 +13,7 @@ from eru.core.building.sources import GitSettings, fetch_sources
 from eru.model.builds import Stage
 from eru.model.errors import Refused
 from support.git_https import GitHost, git_host
+from support.sshd import make_key, ssh_host
 
 SSH = """#!/bin/sh
 # Stands where ssh does: notes how it was called and runs git's end of it here.
@@ -107,6 +108,24 @@ async def test_ssh_gets_the_key_and_asks_nobody(
     assert "git@example.test" in called
     assert "BatchMode=yes" in called
     assert f"-i {key}" in called
+
+
+async def test_a_real_ssh_server_with_a_submodule(trusted: GitHost, tmp_path: Path) -> None:
+    with ssh_host(tmp_path) as server:
+        trusted.repository("part", [{"inner": "deep\n"}])
+        part = server.url(trusted.root / "part.git")
+        trusted.repository("whole", [{"page": "first\n"}, {"page": "second\n"}], {"lib": part}, ssh_key=server.key)
+        whole = server.url(trusted.root / "whole.git")
+        into = tmp_path / "new"
+        settings = GitSettings(private_key=str(server.key))
+        await fetch_sources(Stage(repo=whole, version="v1", submodule=True), into, settings)
+        assert (into / "page").read_text() == "first\n"
+        assert (into / "lib" / "inner").read_text() == "deep\n"
+        stranger = GitSettings(private_key=str(make_key(tmp_path / "stranger")))
+        with pytest.raises(Refused, match=r"git failed.*Permission denied"):
+            await fetch_sources(Stage(repo=whole), tmp_path / "other", stranger)
+        with pytest.raises(Refused, match=r"git failed.*none\.git"):
+            await fetch_sources(Stage(repo=server.url(tmp_path / "none.git")), tmp_path / "third", settings)
 
 
 async def test_a_server_that_never_ends_is_left(

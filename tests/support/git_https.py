@@ -32,13 +32,19 @@ class GitHost:
     def url(self, name: str) -> str:
         return f"https://localhost:{self.port}/{name}"
 
-    def repository(self, name: str, commits: list[dict[str, str]], submodules: dict[str, str] | None = None) -> str:
+    def repository(
+        self,
+        name: str,
+        commits: list[dict[str, str]],
+        submodules: dict[str, str] | None = None,
+        ssh_key: Path | None = None,
+    ) -> str:
         """A bare repository with these states of its files, tagged v1, v2, ...; its address."""
         work = self.root / f"{name}.work"
         work.mkdir()
         git(work, "init", "-q", "-b", "main")
         for path, url in (submodules or {}).items():
-            git(work, "submodule", "--quiet", "add", url, path, ca=self.ca)
+            git(work, "submodule", "--quiet", "add", url, path, ca=self.ca, ssh_key=ssh_key)
         for number, files in enumerate(commits, 1):
             for path, text in files.items():
                 (work / path).write_text(text)
@@ -49,8 +55,10 @@ class GitHost:
         return self.url(f"{name}.git")
 
 
-def git(where: Path, *arguments: str, ca: Path | None = None) -> None:
+def git(where: Path, *arguments: str, ca: Path | None = None, ssh_key: Path | None = None) -> None:
     environ = {**os.environ, **WHO, "GIT_CONFIG_GLOBAL": "/dev/null", **({"GIT_SSL_CAINFO": str(ca)} if ca else {})}
+    if ssh_key is not None:
+        environ["GIT_SSH_COMMAND"] = f"ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new -i {ssh_key}"
     subprocess.run(["git", *arguments], cwd=where, env=environ, check=True, capture_output=True)
 
 

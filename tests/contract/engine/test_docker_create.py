@@ -162,6 +162,19 @@ async def test_user_directory_volumes_and_raw_args(docker_endpoint: str, engine:
         assert own & 1 == 0, "CAP_CHOWN is gone"
 
 
+async def test_devices_as_docker_is_told_of_them(docker_endpoint: str, engine: Engine) -> None:
+    """Created and never started: that takes no GPU."""
+    ask = {"Driver": "nvidia", "DeviceIDs": ["0", "2"], "Capabilities": [["gpu"]]}
+    created = await engine.create(
+        CreateSpec(name=f"erut_gpu_{os.getpid()}", image="bb", commands=["true"], raw_args={"device_requests": [ask]})
+    )
+    try:
+        [request] = await told(docker_endpoint, created.id, "DeviceRequests")
+        assert request == {**ask, "Count": 0, "Options": {}}
+    finally:
+        await engine.remove(created.id, force=True)
+
+
 async def test_several_networks_with_fixed_addresses(engine: Engine, networks: list[str]) -> None:
     bridge, macvlan = networks
     subnets = {network.name: network.subnets[0] for network in await engine.networks() if network.name in networks}

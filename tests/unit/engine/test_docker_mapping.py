@@ -117,12 +117,16 @@ def test_raw_args_arrive_whole() -> None:
         "ulimits": [{"Name": "nproc", "Soft": 1, "Hard": 2}],
         "runtime": "runsc",
         "storage_opt": {"size": "1G"},
+        "device_requests": [{"Driver": "nvidia", "DeviceIDs": ["0"], "Capabilities": [["gpu"]]}],
         "unknown": 1,
     }
     made = host(raw_args=raw)
     assert (made["PidMode"], made["CapDrop"], made["Runtime"]) == ("host", ["CHOWN"], "runsc")
     assert made["Ulimits"] == [{"Name": "nproc", "Soft": 1, "Hard": 2}]
     assert made["StorageOpt"] == {"size": "1G"}
+    [gpu] = made["DeviceRequests"]
+    assert gpu == {"Driver": "nvidia", "Count": 0, "DeviceIDs": ["0"], "Capabilities": [["gpu"]], "Options": {}}
+    assert "DeviceRequests" not in host()
     with pytest.raises(InvalidInput, match="raw_args"):
         host(raw_args={"cap_add": 3})
 

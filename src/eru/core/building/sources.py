@@ -18,7 +18,7 @@ import msgspec
 from eru.model.builds import Stage
 from eru.model.errors import InvalidInput, NotSupported, Refused
 
-URL_FORMS = ("git@", "gitlab@", "https://")
+URL_FORMS = ("git@", "gitlab@", "https://", "ssh://")
 ARTIFACT_BYTES_MAX = 2 << 30
 UNPACKED_BYTES_MAX = 8 << 30
 GIT_OUTPUT_BYTES_MAX = 4096  # of its complaint, for the error
@@ -62,7 +62,7 @@ async def fetch_sources(stage: Stage, into: Path, git: GitSettings) -> None:
 def check_url(url: str) -> None:
     """Raises InvalidInput."""
     if not url.endswith(".git") or url.startswith("-") or not any(form in url for form in URL_FORMS):
-        raise InvalidInput(f"repository {url[:200]!r} must be a git@ or https:// address that ends in .git")
+        raise InvalidInput(f"repository {url[:200]!r} must be a git@, ssh:// or https:// address that ends in .git")
 
 
 async def _git(settings: GitSettings, *arguments: str) -> None:

@@ -28,6 +28,16 @@ class Ulimit(msgspec.Struct, frozen=True, rename="pascal"):
     hard: int
 
 
+class DeviceRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    """One entry of raw_args `device_requests`: Docker's own form, for GPUs. `count` -1: all."""
+
+    driver: str = ""
+    count: int = 0
+    device_ids: list[str] = msgspec.field(default_factory=list, name="DeviceIDs")
+    capabilities: list[list[str]] = []
+    options: dict[str, str] = {}
+
+
 class RawArgs(msgspec.Struct, frozen=True, kw_only=True):
     """What a deploy may pass through to Docker. Other keys are ignored."""
 
@@ -37,6 +47,7 @@ class RawArgs(msgspec.Struct, frozen=True, kw_only=True):
     cap_drop: list[str] = []
     ulimits: list[Ulimit] = []
     runtime: str = ""
+    device_requests: list[DeviceRequest] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,8 @@ def map_create(spec: CreateSpec, limits: EngineLimits, settings: DockerSettings,
         host["PidMode"] = raw.pid_mod
     if raw.runtime:
         host["Runtime"] = raw.runtime
+    if raw.device_requests:
+        host["DeviceRequests"] = msgspec.to_builtins(raw.device_requests)
     if storage := _storage_opt(params, raw):
         host["StorageOpt"] = storage
     body: dict[str, Any] = {

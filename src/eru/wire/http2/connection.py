@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._going = False
         self._lingering = False
         self._silent = False  # nothing may be written any more
+        self._deaf = False  # nothing is read any more, only taken
         self._window = frames.WINDOW_FIRST
         self._window_of_streams = frames.WINDOW_FIRST
         self._frame_bytes = frames.FRAME_BYTES_FIRST
@@ -125,14 +126,15 @@ class Connection(asyncio.Protocol):
         self._put(_ANNOUNCED + streams + frames.window_update(0, more))
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self.heard_at, self.pinged_at = self._loop.time(), 0.0
         if self._rest:
             data = self._rest + data
         try:
             self._rest = data[self._read(data) :]
         except Refused as refused:
-            self._rest = b""
-            self.close(refused.error, str(refused))
+            self._refuse(refused)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -500,13 +502,23 @@ class Connection(asyncio.Protocol):
                     self._drop(call)
             self._rest_if_done()
 
-    def close(self, error: int = frames.NO_ERROR, why: str = "") -> None:
+    def close(self) -> None:
         """End everything now."""
         self._going = True
-        self._put(frames.goaway(self._last, error, why.encode()))
+        self._put(frames.goaway(self._last, frames.NO_ERROR))
         for call in list(self.calls.values()):
             self._drop(call)
         self._shut()
+
+    def _refuse(self, refused: Refused) -> None:
+        """End everything, and say why. What still comes is dropped: to leave it unread would make the system
+        drop our words instead."""
+        self._going = self._deaf = True
+        self._rest = b""
+        self._put(frames.goaway(self._last, refused.error, str(refused).encode()))
+        for call in list(self.calls.values()):
+            self._drop(call)
+        self._rest_if_done()
 
     def _rest_if_done(self) -> None:
         """Closing waits a moment for the client to close first: what it was just sending would make the

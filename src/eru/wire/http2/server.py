@@ -61,7 +61,10 @@ class Http2Server:
     # Listening.
 
     async def start(self, address: str, tls: ssl.SSLContext | None, *, reuse_port: bool) -> int:
-        """Listen on `host:port` or `unix:/path`; the port, 0 for a path. Raises OSError, ValueError for an address of another form."""
+        """Listen on `host:port` or `unix:/path`; the port, 0 for a path.
+
+        Raises OSError, and ValueError for an address of another form.
+        """
         loop = asyncio.get_running_loop()
         sockets = bound(address, reuse_port=reuse_port)
         self._address, self._path_identity = address, identify_path(address)
