@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,16 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from support.ports import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
-DAEMON_WAIT_S = 30
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+DAEMON_WAIT_S = 90
 
 
 def program(name: str) -> str:
@@ -44,7 +38,7 @@ def wait_for_http(url: str, process: subprocess.Popen[bytes], log: Path) -> None
     end = time.monotonic() + DAEMON_WAIT_S
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=1):
+            with urllib.request.urlopen(url, timeout=10):
                 return
         except urllib.error.HTTPError:
             return
@@ -98,7 +92,7 @@ def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield f"127.0.0.1:{client}"
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(30)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.core_processes import CoreProcess
-from support.etcd import free_port
+from support.ports import free_port
 
 SPEC = "appname: shop\nentrypoints:\n  web:\n    commands: [sleep, '1000']\n"
 

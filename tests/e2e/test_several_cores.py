@@ -19,7 +19,7 @@ from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 from eru.wire.channel import CoreClient, connect
 from support.core_processes import MB, POD, CoreProcess, books, deploy_options, deployed, listed, node_options, removed
-from support.etcd import free_port
+from support.ports import free_port
 
 WORLD = real_world()
 Cores = Callable[[int], list[CoreProcess]]

@@ -15,9 +15,10 @@ import yaml
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 from eru.wire.channel import CoreClient
-from support.user_cluster import ERU, free_port
+from support.ports import free_port
+from support.user_cluster import ERU
 
-WAIT_S = 30.0
+WAIT_S = 90.0
 POD = "pod"
 MB = 1 << 20
 

@@ -28,9 +28,10 @@ import trustme
 
 from eru.engine.contract import EngineLimits
 from eru.model.nodes import NodeTLS
+from support.ports import free_port
 
-START_WAIT_S = 40.0
-STOP_WAIT_S = 20.0
+START_WAIT_S = 90.0
+STOP_WAIT_S = 60.0
 NOFILE = 65535
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -217,7 +218,7 @@ def ask(path: Path, method: str, url: str, body: bytes = b"", kind: str = "appli
     class Connection(http.client.HTTPConnection):
         def connect(self) -> None:
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(60)
+            self.sock.settimeout(120)
             self.sock.connect(str(path))
 
     connection = Connection("docker")
@@ -229,10 +230,3 @@ def ask(path: Path, method: str, url: str, body: bytes = b"", kind: str = "appli
         return 0, str(error).encode()
     finally:
         connection.close()
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

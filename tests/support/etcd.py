@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -17,15 +16,10 @@ from pathlib import Path
 
 import trustme
 
-START_WAIT_S = 30.0
+from support.ports import free_port
+
+START_WAIT_S = 90.0
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -162,7 +156,7 @@ class EtcdCluster:
         while time.monotonic() < end and self._processes[member].poll() is None:
             try:
                 with urllib.request.urlopen(
-                    f"{self.endpoints[member]}/health", timeout=1, context=self._trust()
+                    f"{self.endpoints[member]}/health", timeout=10, context=self._trust()
                 ) as answer:
                     if json.load(answer)["health"] == "true":
                         return

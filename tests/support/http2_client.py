@@ -47,7 +47,7 @@ class Raw:
         """Without waiting for anything."""
         self.writer.write(b"".join(data))
 
-    async def closed(self, within_s: float = 10.0) -> bytes:
+    async def closed(self, within_s: float = 60.0) -> bytes:
         """All that comes until the server closes. Raises TimeoutError when it does not."""
         async with asyncio.timeout(within_s):
             try:
@@ -57,7 +57,7 @@ class Raw:
                 pass
         return self.heard
 
-    async def hears(self, part: bytes, within_s: float = 10.0) -> None:
+    async def hears(self, part: bytes, within_s: float = 60.0) -> None:
         """Wait for some bytes. Raises TimeoutError, EOFError."""
         async with asyncio.timeout(within_s):
             while part not in self.heard:
@@ -124,7 +124,7 @@ class Client:
         self.h2.send_data(stream, data, end_stream=end, pad_length=pad)
         self.flush()
 
-    async def until(self, done: Any, within_s: float = 10.0) -> None:
+    async def until(self, done: Any, within_s: float = 60.0) -> None:
         """Read until `done()`. Raises TimeoutError."""
         async with asyncio.timeout(within_s):
             while not done() and not self.closed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.ports import free_port
+
 USER, PASSWORD = "tests", "open sesame"
 _BCRYPT = "$2b$04$DyoBMmZiQjwYXL0CI4BK4.rHip0PMF9uv7ix1hIQ2XgRxuSBbE8cS"  # of PASSWORD
-START_WAIT_S = 20.0
+START_WAIT_S = 90.0
 
 
 @contextmanager
@@ -25,9 +26,7 @@ def registry(base: Path, *, password: bool = False) -> Iterator[str]:
     program = shutil.which("docker-registry", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if program is None:
         raise RuntimeError(f"docker-registry is not installed; type: {sys.executable} scripts/prepare.py tests")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     base.mkdir(parents=True, exist_ok=True)
     (base / "htpasswd").write_text(f"{USER}:{_BCRYPT}\n")
     auth = f"auth: {{htpasswd: {{realm: tests, path: {base}/htpasswd}}}}\n" if password else ""
@@ -54,7 +53,7 @@ def registry(base: Path, *, password: bool = False) -> Iterator[str]:
 
 def _answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=1):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=10):
             return True
     except urllib.error.HTTPError:
         return True

@@ -72,10 +72,10 @@ def running_core(**port: Any) -> Iterator[str]:
     thread = threading.Thread(target=lambda: asyncio.run(life()), name="core")
     thread.start()
     try:
-        assert ready.wait(20), "core did not start"
+        assert ready.wait(60), "core did not start"
         yield started[0]
     finally:
         for loop, ended in stop:
             loop.call_soon_threadsafe(ended.set)
-        thread.join(20)
+        thread.join(60)
         structlog.configure(**before)

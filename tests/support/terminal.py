@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 LOOK_S = 0.05
 
 

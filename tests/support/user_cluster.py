@@ -16,8 +16,10 @@ from typing import Any
 
 import yaml
 
+from support.ports import free_port
+
 ERU = [sys.executable, "-m", "eru"]
-WAIT_S = 60.0
+WAIT_S = 90.0
 POD = "eru"
 
 SPEC = """
@@ -26,15 +28,6 @@ entrypoints:
   main:
     commands: {commands}
 """
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listened on a moment ago."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = WAIT_S) -> Any:
@@ -61,9 +54,9 @@ class Cluster:
         return re.sub(r"[^A-Za-z0-9]", "", self.state.name)
 
     def command(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        """Any `eru` command; nothing may take longer than a minute and a half."""
+        """Any `eru` command; nothing may take longer than three minutes."""
         environ = {**os.environ, "ERU_STATE": str(self.state), "ERU": self.bind, "NO_COLOR": "1"}
-        options = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 90, "check": False}
+        options = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 180, "check": False}
         return subprocess.run([*ERU, *words], env=environ, **{**options, **more})
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:

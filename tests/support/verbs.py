@@ -20,10 +20,10 @@ import yaml
 from eru.wire import core_pb2 as pb
 from eru.wire.core_pb2_grpc import CoreRPCStub
 from eru.wire.v1_pb2_grpc import EruStub
-from support.docker import free_port
+from support.ports import free_port
 
 NODE, POD, APP = "box", "pod", "verbs"
-WAIT_S = 30.0
+WAIT_S = 90.0
 # Ends at once when it is asked to, unlike `sleep` as the first process of a container.
 FOREVER = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 M = 1 << 20

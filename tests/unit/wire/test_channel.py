@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import grpc
@@ -16,6 +15,7 @@ from eru.wire import methods as rpc
 from eru.wire.channel import auth_metadata, connect, parse_addresses
 from eru.wire.routes import Call, stream, unary
 from eru.wire.server import RpcServer, ServerSettings
+from support.ports import free_port
 
 WORLD = real_world()
 
@@ -47,13 +47,6 @@ def test_bad_credentials() -> None:
     for username, password in (("a b", "x"), ("grpc-x", "x"), ("a", "ü"), ("a", "x\n")):
         with pytest.raises(InvalidInput):
             auth_metadata(username, password)
-
-
-def dead_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Core:
@@ -109,14 +102,14 @@ async def test_calls_go_round(cores: list[Core]) -> None:
 
 
 async def test_a_dead_core_is_passed_over_even_by_calls_that_change_something(cores: list[Core]) -> None:
-    async with connect([f"127.0.0.1:{dead_port()}", cores[0].address], world=WORLD) as client:
+    async with connect([f"127.0.0.1:{free_port()}", cores[0].address], world=WORLD) as client:
         for _ in range(6):
             assert (await client.unary(rpc.AddPod, pb.AddPodOptions())).name == "one"
     assert cores[0].calls == 6
 
 
 async def test_no_core_at_all_names_the_addresses() -> None:
-    address = f"127.0.0.1:{dead_port()}"
+    address = f"127.0.0.1:{free_port()}"
     async with connect(address, world=WORLD, connect_timeout_s=2) as client:
         with pytest.raises(CoreUnreachable, match=address) as caught:
             await client.unary(rpc.GetPod, pb.GetPodOptions())

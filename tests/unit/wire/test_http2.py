@@ -270,6 +270,7 @@ async def test_more_streams_than_allowed_are_refused_and_may_be_asked_again(serv
 
 # What ends the connection.
 
+# Many more than allowed at once: each second that reading them takes forgives a thousand frames, a hundred calls.
 _OPEN = frame(HEADERS, 4, 1, b"\x82")  # a call without a path, never finished
 
 
@@ -299,9 +300,9 @@ _OPEN = frame(HEADERS, 4, 1, b"\x82")  # a call without a path, never finished
         (settings_frame(_4=1 << 31), FLOW),
         (settings_frame(_5=1), PROTOCOL),
         (frame(PUSH, 4, 1, b"\0\0\0\2\x82"), PROTOCOL),
-        (frame(PING, 0, 0, b"12345678") * 10_100, CALM),
-        (settings_frame() * 10_100, CALM),
-        (frame(PRIORITY, 0, 1, b"12345") * 10_100, CALM),
+        (frame(PING, 0, 0, b"12345678") * 40_000, CALM),
+        (settings_frame() * 40_000, CALM),
+        (frame(PRIORITY, 0, 1, b"12345") * 40_000, CALM),
         (frame(HEADERS, 0, 1, b"") + frame(CONTINUATION, 0, 1, b"") * 100, CALM),
         (frame(HEADERS, 0, 1, b"") + frame(CONTINUATION, 0, 1, b"\x82" * 60_000) * 3, CALM),
     ],
@@ -318,7 +319,7 @@ def _opening(method: Method[Any, Any], stream: int) -> bytes:
 
 
 async def test_begun_and_left_without_end(server: RpcServer) -> None:
-    each = (_opening(rpc.LogStream, at) + frame(RST, 0, at, b"\0\0\0\x08") for at in range(1, 2 * 1_500, 2))
+    each = (_opening(rpc.LogStream, at) + frame(RST, 0, at, b"\0\0\0\x08") for at in range(1, 2 * 4_000, 2))
     assert (await refused(server, *each))[0] == CALM
 
 
@@ -335,6 +336,45 @@ async def test_another_protocol(server: RpcServer, words: bytes) -> None:
     async with Raw(server.port) as raw:
         raw.send(words)
         assert b"HTTP/2" in await raw.closed()
+
+
+class Wire(asyncio.Transport):
+    """A transport that notes what is done to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[bytes | str] = []
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.done.append(data)
+
+    def write_eof(self) -> None:
+        self.done.append("eof")
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+
+async def test_a_connection_that_is_done_says_so_at_once_and_still_listens(server: RpcServer) -> None:
+    """A client that keeps it for later closes it then; one that is just sending is not cut off in the middle."""
+    host = server._server
+    assert host is not None
+    connection, wire = host._connected(), Wire()
+    connection.connection_made(wire)
+    connection.go_away()
+    assert wire.done[-1] == "eof"
+    assert frame(GOAWAY, 0, 0, bytes(8)) in b"".join(part for part in wire.done if isinstance(part, bytes))
+    connection.data_received(PREFACE + settings_frame() + frame(PING, 0, 0, b"12345678"))
+    await asyncio.sleep(0)
+    assert wire.done[-1] == "eof", "nothing may follow the end"
+    connection.connection_lost(None)
 
 
 _FRAMES = st.lists(
