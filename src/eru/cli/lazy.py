@@ -18,7 +18,6 @@ from typing import Any
 import click
 
 from eru.cli.settings import Settings, format_name
-from eru.cli.suggest import did_you_mean
 
 Body = Callable[..., Awaitable[int | None]]
 _LONG = re.compile(r"-([a-z][a-z0-9_-]+)(=.*)?")
@@ -107,10 +106,10 @@ class LazyGroup(Examples, click.Group):
             return self._help(ctx, args[1:])
         command = self.get_command(ctx, word)
         if command is None and not ctx.resilient_parsing:
+            from eru.cli.elsewhere import meant
+
             kind = "command" if ctx.parent is None else f"{ctx.info_name} command"
-            raise click.UsageError(f"there is no {kind} {word!r}", ctx) from UnknownWord(
-                did_you_mean(word, self.list_commands(ctx))
-            )
+            raise click.UsageError(f"there is no {kind} {word!r}", ctx) from UnknownWord(meant(ctx, self, word))
         return word, command, args[1:]
 
     def _help(self, ctx: click.Context, words: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

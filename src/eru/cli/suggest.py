@@ -8,13 +8,13 @@ SHOWN_MAX = 3  # suggestions
 COMPARED_MAX = 5000  # words looked at
 
 
-def nearest(word: str, known: Iterable[str]) -> list[str]:
-    """Up to three known words that look like `word`, best first."""
+def nearest(word: str, known: Iterable[str], *, least: float = 0.6) -> list[str]:
+    """Up to three known words that look like `word`, best first; `least`: how alike, from 0 to 1."""
     import difflib
     from itertools import islice
 
     words = {each.lower(): each for each in islice(known, COMPARED_MAX)}
-    found = difflib.get_close_matches(word.lower(), words, n=SHOWN_MAX, cutoff=0.6)
+    found = difflib.get_close_matches(word.lower(), words, n=SHOWN_MAX, cutoff=least)
     if found:  # only those about as near as the nearest
         ratios = [difflib.SequenceMatcher(None, word.lower(), each).ratio() for each in found]
         found = [each for each, ratio in zip(found, ratios, strict=True) if ratio > ratios[0] - 0.1]
