@@ -32,7 +32,7 @@ ID = re.compile(rb"[0-9a-f]{64}")
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[CoreClient]:
+async def serving() -> AsyncIterator[tuple[Core, CoreClient]]:
     world = real_world()
     store = MemoryStore(world)
     engines = EnginePool(world, engine_factories(fakes=FakeCluster()))
@@ -40,7 +40,7 @@ async def client() -> AsyncIterator[CoreClient]:
     await core.start()
     server = await serve(core, ServerSettings(bind="127.0.0.1:0", drain_s=0.2))
     async with connect(f"127.0.0.1:{server.port}", world=world) as connected:
-        yield connected
+        yield core, connected
     await core.drain(1)
     await server.drain()
     await core.stop()
@@ -48,8 +48,9 @@ async def client() -> AsyncIterator[CoreClient]:
     await store.close()
 
 
-async def test_life(client: CoreClient) -> None:
+async def test_life(serving: tuple[Core, CoreClient]) -> None:
     """After each call, what everybody else sees of the node and its workload."""
+    core, client = serving
     await client.unary(rpc.AddPod, pb.AddPodOptions(name="pod"))
     node = pb.AddNodeOptions(nodename="svcnode", podname="pod", endpoint="fake://svcnode")
     await client.unary(rpc.AddNode, node)
@@ -69,7 +70,9 @@ async def test_life(client: CoreClient) -> None:
             events.append(message)
 
     following = asyncio.create_task(follow())
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(60):
+        while not core.fanout.readers:  # noqa: ASYNC110 - looked at from outside
+            await asyncio.sleep(0.01)
     seen: list[Any] = []
     for call in map(json.loads, RECORDING.read_text().splitlines()):
         method: Any = METHODS[call["rpc"]]
@@ -86,6 +89,9 @@ async def test_life(client: CoreClient) -> None:
         stopped,
         gone,
     ]
+    async with asyncio.timeout(60):
+        while len(events) < 2:  # noqa: ASYNC110 - looked at from outside
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     assert [event.status.running for event in events] == [True, False]  # the report that said nothing new is silent
     following.cancel()

@@ -91,7 +91,7 @@ class Replay:
             method.request.FromString(await self._with_our_ids(bytes.fromhex(data))) for data in call["requests"]
         ]
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 if isinstance(method, UnaryUnary):
                     return True, [await self._client.unary(method, requests[0])], ""
                 if isinstance(method, StreamStream):

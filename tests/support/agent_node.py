@@ -24,7 +24,7 @@ from support.docker import ask
 
 NODE = f"agent-node-{os.getpid()}"  # agents of other runs on the same Docker leave its workloads alone
 POD = "agent-pod"
-WAIT_S = 15.0
+WAIT_S = 60.0
 PROGRAM = (
     "import asyncio, os, sys\n"
     "from eru.agent.app import run_agent\n"
@@ -225,7 +225,7 @@ class AgentProcess:
         address = self.settings["api"]["addr"]
 
         def fetch() -> bytes:
-            with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=30) as answer:
                 return bytes(answer.read())
 
         return await asyncio.to_thread(fetch)

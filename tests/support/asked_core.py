@@ -26,7 +26,7 @@ from eru.wire.methods import Method, StreamStream, UnaryStream, UnaryUnary
 from eru.wire.server import RpcServer, ServerSettings
 from eru.wire.status import INTERNAL
 
-CALL_S = 15.0  # no call may take longer, whatever was asked
+CALL_S = 60.0  # no call may take longer, whatever was asked
 FOLLOW_S = 0.03  # watch streams are left after that
 REST_S = 60.0  # what was begun must have ended by then, on a busy machine
 RUN_S = 1.0  # what runs inside may never end, and is left after that

@@ -47,7 +47,7 @@ class Place:
         return (await self.store.txn([], [Put(self.key(number), status.encode())])).revision
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.told) < count:  # noqa: ASYNC110 - looked at from outside
                 await asyncio.sleep(0.01)
 

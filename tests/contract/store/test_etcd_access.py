@@ -42,7 +42,7 @@ def settings(
 ) -> EtcdSettings:
     cert, key = certificates.issue(user, user)
     return EtcdSettings(
-        cluster.endpoints, certificates.ca, cert, key, username=name, password=word, request_timeout_s=3.0
+        cluster.endpoints, certificates.ca, cert, key, username=name, password=word, request_timeout_s=30.0
     )
 
 
@@ -55,7 +55,7 @@ async def test_a_client_certificate_is_a_user(secured: EtcdCluster, certificates
         await store.get("/other/k")
     watch = await store.watch("/other/", 1)
     with pytest.raises(StoreError, match="does not permit to watch '/other/'"):
-        await asyncio.wait_for(anext(aiter(watch)), 10)
+        await asyncio.wait_for(anext(aiter(watch)), 60)
     watch = await store.watch("/eru/", 1)
     await watch.request_progress()
     assert [event.item.key for event in (await anext(aiter(watch))).events] == ["/eru/k"]
@@ -75,7 +75,7 @@ async def test_a_token_that_has_expired_is_renewed(secured: EtcdCluster, certifi
         assert len(results) == 21
     item = await store.get("/eru/token")
     assert item is not None
-    assert (await asyncio.wait_for(anext(aiter(watch)), 10)).events[0].item.key == "/eru/token"
+    assert (await asyncio.wait_for(anext(aiter(watch)), 60)).events[0].item.key == "/eru/token"
     await store.revoke(lease)
     await store.close()
 

@@ -36,7 +36,7 @@ async def ask(port: int, text: str, enough: bytes = b"") -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(text.encode())
     answer = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (enough and enough in answer):
             data = await reader.read(65536)
             if not data:

@@ -305,4 +305,4 @@ async def test_the_end_without_a_newline_is_joined_too(tmp_path: Path) -> None:
         running.pump.stopped()
         engine.end()
         await running.gives("abcdef")
-        await asyncio.wait_for(running.task, 5)
+        await asyncio.wait_for(running.task, 60)

@@ -50,7 +50,7 @@ def world(hands: Hands) -> World:
 def server() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
         made.bind(("127.0.0.1", 0))
-        made.settimeout(5)
+        made.settimeout(60)
         yield made
 
 
@@ -128,7 +128,7 @@ async def test_an_address_is_kept_for_a_while_and_then_followed(
     assert names.asked == 1
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as moved:
         moved.bind(("127.0.0.1", 0))
-        moved.settimeout(5)
+        moved.settimeout(60)
         names.answer = asyncio.get_running_loop().create_future()
         names.answer.set_result(moved.getsockname()[1])
         hands.at += FRESH_S + 1
@@ -166,7 +166,7 @@ async def test_a_server_that_is_not_there_is_counted_and_tried_on(world: World) 
     assert statsd.failed_total > 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
         back.bind(address)
-        back.settimeout(5)
+        back.settimeout(60)
         push(statsd)
         push(statsd)
         assert back.recv(100) == GAUGE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +26,7 @@ def test_a_reader_that_leaves_is_no_error(script):
     assert running.stdout is not None
     assert running.stdout.read(10)
     running.stdout.close()
-    assert running.wait(20) == 0
+    assert running.wait(60) == 0
     assert running.stderr.read() == b""
 
 
@@ -33,7 +34,7 @@ def test_a_full_disk_is_told(script):
     script.answers["ListPods"] = MANY
     with open("/dev/full", "wb") as full:
         running = start(script.address, "pod", "list", stdout=full)
-        told = running.communicate(timeout=20)[1].decode()
+        told = running.communicate(timeout=60)[1].decode()
     assert running.returncode == 1
     assert told.startswith("error: ")
     assert "No space left on device" in told
@@ -44,7 +45,7 @@ def test_a_terminal_without_our_letters(script):
     script.answers["ListPods"] = MANY
     done = subprocess.run(
         [sys.executable, "-m", "eru", "-e", script.address, "pod", "list"],
-        env={"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=20, check=False,
+        env={"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -58,9 +59,11 @@ def test_a_name_of_a_megabyte(eru, script):
 
 
 def test_an_interrupt_ends_a_call(script):
+    ended = threading.Event()
+
     def never(requests: Iterator[Any]) -> Iterator[pb.Pods]:
         script.asked.append(("ListPods", next(requests)))
-        time.sleep(2)
+        ended.wait(60)
         yield pb.Pods()
 
     script.answers["ListPods"] = never
@@ -68,5 +71,6 @@ def test_an_interrupt_ends_a_call(script):
     while not script.requests("ListPods"):
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
-    told = running.communicate(timeout=20)[1].decode()
+    told = running.communicate(timeout=60)[1].decode()
+    ended.set()
     assert (running.returncode, "interrupted" in told, "Traceback" in told) == (130, True, False)

@@ -86,7 +86,7 @@ def test_a_terminal_is_raw_follows_its_window_and_is_restored(script, remote):
         running.send_signal(signal.SIGWINCH)
         _until(lambda: b'\x80{"Row":40,"Col":90}' in remote.frames)
         os.write(leader, b"quit")
-        assert running.wait(20) == 5
+        assert running.wait(60) == 5
     finally:
         running.kill()
         running.communicate()
@@ -130,7 +130,7 @@ def terminal(script, remote) -> Iterator[Terminal]:
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_terminal_is_restored_when_the_command_is_told_to_end(terminal, signal_: int):
     terminal.process.send_signal(signal_)
-    assert terminal.process.wait(20) == 130
+    assert terminal.process.wait(60) == 130
     assert terminal.restored()
 
 
@@ -140,7 +140,7 @@ def test_a_terminal_is_restored_while_the_command_is_stopped(terminal):
     terminal.process.send_signal(signal.SIGCONT)
     _until(lambda: terminal.raw)
     os.write(terminal.leader, b"quit")
-    assert terminal.process.wait(20) == 5
+    assert terminal.process.wait(60) == 5
     assert terminal.restored()
 
 
@@ -150,7 +150,7 @@ def test_a_terminal_is_restored_when_core_is_lost(script, remote):
     def answer(requests: Iterator[Any]) -> Iterator[pb.AttachWorkloadMessage]:
         next(requests)
         yield pb.AttachWorkloadMessage(data=b"prompt$ ")
-        broken.wait(20)
+        broken.wait(60)
         raise RuntimeError("lost")
 
     script.answers["ExecuteWorkload"] = answer
@@ -158,7 +158,7 @@ def test_a_terminal_is_restored_when_core_is_lost(script, remote):
     try:
         _until(lambda: made.raw)
         broken.set()
-        assert made.process.wait(20) == 1
+        assert made.process.wait(60) == 1
         assert made.restored()
         assert b"error: " in made.process.stderr.read()
     finally:
@@ -231,7 +231,7 @@ def test_the_keys_that_leave_give_the_terminal_back(script):
         _until(lambda: b"one" in b"".join(frames))
         os.write(leader, b"\x10")
         os.write(leader, b"\x11")
-        assert running.wait(20) == 0
+        assert running.wait(60) == 0
         assert b"goes on" in running.stderr.read()
         assert termios.tcgetattr(follower) == before
     finally:
@@ -243,7 +243,7 @@ def test_the_keys_that_leave_give_the_terminal_back(script):
 
 
 def _until(true) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not true():
-        assert time.monotonic() < end, "it did not happen within 20 seconds"
+        assert time.monotonic() < end, "it did not happen within a minute"
         time.sleep(0.02)

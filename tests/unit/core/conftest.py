@@ -122,7 +122,7 @@ class Lab:
 
     async def until(self, true: Callable[[], bool | Awaitable[bool]]) -> None:
         """Wait for something that must become true."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 now = true()
                 if now if isinstance(now, bool) else await now:

@@ -73,5 +73,5 @@ async def test_one_who_fails_or_leaves_does_not_take_the_others_along() -> None:
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
-    assert await asyncio.wait_for(third, 5) == 1
+    assert await asyncio.wait_for(third, 60) == 1
     following.cancel()

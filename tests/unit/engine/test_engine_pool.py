@@ -19,7 +19,7 @@ SETTINGS = PoolSettings(
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110 - the pool has no event for it
             await asyncio.sleep(0.005)
 

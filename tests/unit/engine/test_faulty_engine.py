@@ -69,4 +69,4 @@ async def test_streams_and_other_calls_pass() -> None:
     assert [image.tags for image in await engine.images()] == [["img"]]
     assert engine.type == "fake"
     assert ("images", "") in faults.seen
-    await asyncio.wait_for(engine.close(), 1)
+    await asyncio.wait_for(engine.close(), 60)

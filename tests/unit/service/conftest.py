@@ -61,7 +61,7 @@ class Cluster:
         return {item.key: item.value for item in items if self.keys.split(item.key)[0] not in ours}
 
 
-async def until(true: Callable[[], bool | Awaitable[bool]], wait_s: float = 5.0) -> None:
+async def until(true: Callable[[], bool | Awaitable[bool]], wait_s: float = 60.0) -> None:
     """Wait for something that must become true."""
     async with asyncio.timeout(wait_s):
         while True:
