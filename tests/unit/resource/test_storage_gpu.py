@@ -92,6 +92,19 @@ def test_malformed_nodes_are_refused(bag):
     assert next(iter(bag)) in str(error.value)
 
 
+def test_a_read_only_volume_is_shown_as_such_and_keeps_its_place():
+    capacity, usage = node(volumes=["/a:10G", "/b:10G"])
+    (grant,) = grants_of(STORAGE, capacity, usage, ask(volumes=["AUTO:/d:ro:1G"]))
+    ((text, lies),) = grant["volume_plan_request"].items()
+    assert text == f"AUTO:/d:ro:{G}:0:0:0:0"
+    usage = STORAGE.add(usage, [grant])
+    for written in (text, text.replace(":ro:", ":or:")):  # records of earlier versions have sorted letters
+        old = {**grant, "volumes_request": [written], "volumes_limit": [written]}
+        old["volume_plan_request"] = old["volume_plan_limit"] = {written: lies}
+        after = STORAGE.reallot(capacity, usage, old, {"volumes": ["AUTO:/d:ro:1G"]}).allotment.grant
+        assert after["volume_plan_request"] == {f"AUTO:/d:ro:{2 * G}:0:0:0:0": {next(iter(lies)): 2 * G}}
+
+
 def test_node_changes():
     capacity, usage = node(volumes=["/a:10G", "/b:10G"], storage="5G", disks=["/dev/a:/a:10:10:10:10"])
     after, _ = STORAGE.node_changed(capacity, usage, {"volumes": ["/a:20G"]}, delta=False)
@@ -106,6 +119,14 @@ def test_node_changes():
     assert after["disks"][0]["mounts"] == ["/a", "/x"]
     after, _ = STORAGE.node_changed(capacity, usage, {"rm-disks": "/dev/a"}, delta=False)
     assert after["disks"] == []
+    after, _ = STORAGE.node_changed(capacity, usage, {"disks": ["/dev/b:/b:1:1:1:1"]}, delta=False)
+    assert [disk["device"] for disk in after["disks"]] == ["/dev/b"], "disks are replaced, as volumes are"
+    after, _ = STORAGE.node_changed(capacity, usage, {"storage": "30G"}, delta=False)
+    assert after["storage"] == 30 * G, "the total, as it is shown, volumes included"
+    after, _ = STORAGE.node_changed(capacity, usage, {"storage": "3G", "volumes": ["/a:1G"]}, delta=False)
+    assert after["storage"] == 4 * G
+    with pytest.raises(InvalidInput, match="of which volumes have"):
+        STORAGE.node_changed(capacity, usage, {"storage": "19G"}, delta=False)
     for bag, delta in (({"rm-disks": "/dev/a"}, True), ({"rm-disks": "/dev/z"}, False), ({"storage": "-9G"}, True)):
         with pytest.raises(InvalidInput):
             STORAGE.node_changed(capacity, usage, bag, delta=delta)
@@ -135,7 +156,7 @@ def test_request_rules():
     request = ask(volumes=["AUTO:/data:wr:10G", "/etc/x:/x:ro"], storage_limit="5G")
     assert [volume.text for volume in request.requests] == [
         "AUTO:/data:rw:10737418240:0:0:0:0",
-        "/etc/x:/x:or:0:0:0:0:0",
+        "/etc/x:/x:ro:0:0:0:0:0",
     ]
     assert request.storage_request == request.storage_limit == 15 * G
     request = ask(volumes_request=["AUTO:/data:rw:10G"], volumes_limit=["AUTO:/data:rw:1G"])

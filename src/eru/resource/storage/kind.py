@@ -22,7 +22,7 @@ from eru.resource.storage.account import add, diffs, subtract
 from eru.resource.storage.place import Node, Spot, count, node_of, place_one, places
 from eru.resource.storage.request import StorageRequest, parse_change, parse_request, volumes_of
 from eru.resource.storage.table import StorageTable
-from eru.resource.storage.volumes import Rates, Volume
+from eru.resource.storage.volumes import Rates, Volume, parse_volume
 from eru.resource.units import size_text
 
 NOT_ENOUGH = "cannot alloc a plan, not enough resource"
@@ -140,11 +140,8 @@ class StorageKind:
 def _directories(old: Grant) -> dict[tuple[str, str, str], str]:
     """Where each scheduled volume of a grant lies."""
     plan: Mapping[str, Mapping[str, int]] = old.get("volume_plan_request") or {}
-    found = {}
-    for volume in volumes_of(old, "volumes_request"):
-        if lies := plan.get(volume.text):
-            found[volume.key] = next(iter(lies))
-    return found
+    lies = {parse_volume("volume_plan_request", text): list(paths) for text, paths in plan.items()}
+    return {volume.key: paths[0] for volume in volumes_of(old, "volumes_request") if (paths := lies.get(volume))}
 
 
 def _allotment(request: StorageRequest, spots: Sequence[Spot], *, changed: bool) -> Allotment:

@@ -68,7 +68,10 @@ def new_capacity(bag: Bag | None, info: EngineInfo, part: float) -> Record:
 
 
 def changed_capacity(capacity: Record, bag: Bag, *, delta: bool) -> Record:
-    """The record after SetNode: numbers added with `delta`, else replaced where given."""
+    """The record after SetNode: numbers added with `delta`, else replaced where given.
+
+    Without `delta`, `storage` alone is the new total, as it is shown; beside `volumes` it comes on top of them.
+    """
     low = -BYTES_MAX if delta else 0
     volumes, storage, disks = _parse_volumes(bag, low=low), _parse_storage(bag, low=low), _parse_disks(bag, low=low)
     gone = [name.strip() for text in parse_texts("rm-disks", bag.get("rm-disks")) for name in text.split(",")]
@@ -87,17 +90,20 @@ def changed_capacity(capacity: Record, bag: Bag, *, delta: bool) -> Record:
             kept[disk.device] = replace(before, mounts=mounts, rates=before.rates + disk.rates)
     else:
         merged = old_volumes if volumes is None else volumes
-        loose = loose if storage is None else storage
-        kept.update({disk.device: disk for disk in disks or []})
+        if storage is not None:
+            loose = storage if volumes is not None else storage - sum(merged.values())
+        known = kept
+        kept = dict(known) if disks is None else {disk.device: disk for disk in disks}
         for name in gone:
-            if name not in kept:
-                raise InvalidInput(f"rm-disks {name!r} is no disk of this node, it has: {', '.join(sorted(kept))}")
-            del kept[name]
+            if name not in known and name not in kept:
+                raise InvalidInput(f"rm-disks {name!r} is no disk of this node, it has: {', '.join(sorted(known))}")
+            kept.pop(name, None)
     for path, size in merged.items():
         if size < 0:
             raise InvalidInput(f"volumes: {path} would have {size} bytes: invalid volume")
     if loose < 0:
-        raise InvalidInput(f"storage would be {loose} bytes without the volumes: invalid storage")
+        total = sum(merged.values())
+        raise InvalidInput(f"storage would be {loose + total} bytes, of which volumes have {total}: invalid storage")
     for disk in kept.values():
         if min(disk.rates.numbers) < 0:
             raise InvalidInput(f"disks: {disk.device} would have a negative rate: invalid disk")

@@ -55,7 +55,7 @@ RATE_NAMES = tuple(field.name for field in fields(Rates))
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A parsed volume; `flags` has its letters sorted. Sizes in bytes."""
+    """A parsed volume; `flags` has its letters sorted, so that `rw` and `wr` are the same. Sizes in bytes."""
 
     source: str
     target: str
@@ -82,8 +82,11 @@ class Volume:
 
     @property
     def text(self) -> str:
-        """All eight parts, as they are recorded."""
-        return f"{self.source}:{self.target}:{self.flags}:{self.size}:{self.rates.text}"
+        """All eight parts, as they are recorded: read-only is `ro` for people, however its letters are sorted."""
+        flags = self.flags
+        if "o" in flags and _LETTERS.fullmatch(flags):
+            flags = flags.replace("o", "").replace("r", "ro").replace("w", "wo")
+        return f"{self.source}:{self.target}:{flags}:{self.size}:{self.rates.text}"
 
     def mounted(self, source: str) -> str:
         """All eight parts as the engine gets them: a real source, and flags that engines know."""
@@ -108,7 +111,7 @@ def parse_volume(field: str, text: str, *, low: int = 0) -> Volume:
     if not _FLAGS.fullmatch(flags):
         raise InvalidInput(f"{field} {shown(text)} has flags {shown(flags)}, expected letters such as rw, ro or mrw")
     if _LETTERS.fullmatch(flags):
-        flags = "".join(sorted(flags))
+        flags = "".join(sorted(set(flags)))
     numbers = [
         parse_size(f"{field} {shown(text)}: {name}", part, low=low, most=BYTES_MAX) if part else 0
         for name, part in zip(("size", *RATE_NAMES), parts[3:], strict=True)
