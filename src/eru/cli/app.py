@@ -18,7 +18,7 @@ import click
 
 from eru import __version__
 from eru.cli.lazy import LazyGroup, Rare, UnknownWord
-from eru.cli.settings import DEFAULT_ADDRESS, Settings, format_name, sources_of
+from eru.cli.settings import DEFAULT_ADDRESS, PUBLISHED, Settings, format_name, sources_of
 
 _CORE = {
     "info": ("eru.cli.core.group:info", "Version and identity of core"),
@@ -184,7 +184,7 @@ def root() -> LazyGroup:
 def published_root() -> LazyGroup:
     """`eru-cli`: a drop-in for the published program."""
     core = ("eru.cli.core.group:client_group", "Information about core")
-    return _root("eru-cli", {"core": core, **_NOUNS, **_OURS}, _CLI_EXAMPLES, published=True)
+    return _root(PUBLISHED, {"core": core, **_NOUNS, **_OURS}, _CLI_EXAMPLES, published=True)
 
 
 def run(group: click.Command, program: str, args: Sequence[str] | None = None) -> int:
@@ -202,7 +202,7 @@ def run(group: click.Command, program: str, args: Sequence[str] | None = None) -
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        return 2
+        return 0 if program == PUBLISHED else 2
     except BrokenPipeError:
         _mute_stdout()
         return 0
@@ -213,14 +213,14 @@ def run(group: click.Command, program: str, args: Sequence[str] | None = None) -
         _mute_stdout()
         return 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last edge: no traceback unasked
-        return _failed(error)
+        return _failed(error, program)
     except BaseException as error:
         if type(error).__name__ != "CancelledError":  # asyncio is not imported for this
             raise
         return INTERRUPTED
 
 
-def _failed(error: BaseException) -> int:
+def _failed(error: BaseException, program: str) -> int:
     """Tell what went wrong; the exit code."""
     from eru.cli.exits import Problem, explain
     from eru.model.errors import EruError
@@ -231,14 +231,14 @@ def _failed(error: BaseException) -> int:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     if isinstance(error, click.ClickException):
-        return _tell(_usage_problem(error))
+        return _tell(_usage_problem(error), program)
     if isinstance(error, Problem):
-        return _tell(error)
+        return _tell(error, program)
     if isinstance(error, EruError):
-        return _tell(explain(error))
+        return _tell(explain(error), program)
     if isinstance(error, OSError):
-        return _tell(Problem(f"{error.filename or 'input/output'}: {error.strerror or error}"))
-    return _tell_bug(error)
+        return _tell(Problem(f"{error.filename or 'input/output'}: {error.strerror or error}"), program)
+    return _tell_bug(error, program)
 
 
 def _complete(group: click.Command, program: str) -> None:
@@ -299,15 +299,15 @@ def _usage_problem(error: click.ClickException) -> Any:
     return Problem(message[:1].lower() + message[1:], hint=hint, code=Exit.USAGE)
 
 
-def _tell(problem: Any) -> int:
+def _tell(problem: Any, program: str) -> int:
     from eru.cli.show.talk import Talk
 
     sys.stdout.flush()
-    Talk().problem(problem)
+    Talk(program=program).problem(problem)
     return int(problem.code)
 
 
-def _tell_bug(error: BaseException) -> int:
+def _tell_bug(error: BaseException, program: str) -> int:
     """A defect of ours: said in one sentence, with the traceback on demand."""
     from eru.cli.exits import Problem
 
@@ -316,7 +316,7 @@ def _tell_bug(error: BaseException) -> int:
 
         traceback.print_exception(error)
     what = f"internal error: {type(error).__name__}: {error}"
-    return _tell(Problem(what, hint="this is a defect; ERU_TRACEBACK=1 shows where"))
+    return _tell(Problem(what, hint="this is a defect; ERU_TRACEBACK=1 shows where"), program)
 
 
 def _mute_stdout() -> None:

@@ -27,6 +27,11 @@ def short(id_: str) -> str:
     return id_[:12] if len(id_) == FULL_ID_LENGTH else id_
 
 
+def told_id(session: Session, id_: str) -> str:
+    """An id in what a command reports: whole where scripts of the published program look for it."""
+    return id_ if session.settings.published else short(id_)
+
+
 def is_full_id(word: str) -> bool:
     """Whether core would know the word as it is."""
     return _FULL_ID.fullmatch(word) is not None

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from eru.cli.exits import usage
 from eru.cli.hints import hint
-from eru.cli.settings import Settings
+from eru.cli.settings import FLAG, Settings
 from eru.cli.show import document
 from eru.cli.show.columns import Column, fitted, screen_width, wide
 from eru.cli.show.fit import boxes
@@ -39,7 +39,7 @@ class Session:
     def __init__(self, settings: Settings, world: World | None = None) -> None:
         self.settings = settings
         self.world = world or real_world()
-        self.talk = Talk(quiet=settings.quiet, verbose=settings.verbose)
+        self.talk = Talk(quiet=settings.quiet, verbose=settings.verbose, program=settings.program)
         self.captured: list[str] | None = None  # what would be written, while somebody collects it
         self.intercept: Callable[[Any, Sequence[str]], None] | None = None  # takes results instead of the output
         self._core: CoreClient | None = None
@@ -227,6 +227,19 @@ class Session:
             self.write("".join(f"{name}\n" for name in names))
         else:
             self._documents(data)
+
+    def report(self, data: Any, table: Callable[[], str], names: Sequence[str] = ()) -> None:
+        """As `show`, of something that was done rather than asked for.
+
+        The drop-in says it on standard error, where its scripts expect
+        nothing to parse, unless the command line asks for a format.
+        """
+        if self.settings.published and self.settings.sources.get("output") != FLAG and not self.settings.fields:
+            text = table()
+            if text:
+                self.talk.say(text.rstrip("\n"))
+        else:
+            self.show(data, table, names)
 
     def show_each(
         self,

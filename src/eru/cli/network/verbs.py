@@ -76,12 +76,12 @@ async def _each(session: Session, ids: Sequence[str], work: Callable[[str], Awai
     problems = []
     for id_ in ids:
         try:
-            session.talk.good(f"{resolve.short(id_)} {await work(id_)}")
+            session.talk.good(f"{resolve.told_id(session, id_)} {await work(id_)}")
         except CoreUnreachable:
             raise
         except RemoteError as error:
             problems.append(explain(error))
-            session.talk.bad(f"{resolve.short(id_)}: {error}")
+            session.talk.bad(f"{resolve.told_id(session, id_)}: {error}")
     if not problems:
         return Exit.OK
     session.talk.tally(len(ids) - len(problems), len(ids), "done")

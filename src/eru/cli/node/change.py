@@ -17,6 +17,8 @@ from eru.cli.lazy import verb
 from eru.cli.node.verbs import show
 from eru.cli.parse import pairs
 from eru.cli.session import Session
+from eru.cli.show import tables
+from eru.cli.show.document import as_data
 from eru.cli.spec import bags
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
@@ -134,7 +136,7 @@ async def set_(session: Session, name: str, **values: Any) -> int:
 
             return await plan.show(session, asked, values)
         node = await session.unary(rpc.SetNode, asked)
-    show(session, node)
+    session.report(as_data(node), lambda: tables.nodes([node], info=True), [node.name])
     return Exit.OK
 
 

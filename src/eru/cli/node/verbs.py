@@ -44,7 +44,7 @@ async def get(session: Session, name: str) -> None:
 
 def show(session: Session, node: pb.Node, *, info: bool = True) -> None:
     """One node as the result of a command."""
-    session.show(as_data(node), lambda: tables.nodes([node], info=info), [node.name])
+    session.show(as_data(node), lambda: tables.nodes([node], info=info, every=session.settings.published), [node.name])
 
 
 @verb("remove", examples="eru node remove web1")
@@ -128,7 +128,7 @@ async def workloads(session: Session, name: str, label: tuple[str, ...]) -> None
     found = sorted(answer.workloads, key=lambda each: (each.name, each.id))
     session.show(
         [as_data(each) for each in found] or None,
-        lambda: tables.workloads(found),
+        lambda: tables.workloads(found, every=session.settings.published),
         [each.id for each in found],
         lambda: lists.workloads(found, now_s=session.world.clock.now(), utc=session.settings.utc),
     )

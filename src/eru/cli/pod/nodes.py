@@ -65,7 +65,7 @@ async def nodes(
     stream: bool,
     everything: bool,
 ) -> int:
-    """The nodes of a pod, or of all pods, in one table."""
+    """The nodes of a pod, or of all pods, in one table; eru-cli makes one table per node."""
     return await show(session, name, state, label, timeout, show_info, stream)
 
 
@@ -78,9 +78,10 @@ async def show(
         found = await fetch(session, pod, state=state, labels=pairs("--label", label), timeout=timeout, info=info)
     if not found and pod:
         await exists(session, pod, filtered=bool(label) or state != "all")
-    if stream and session.tables:
+    published = session.settings.published
+    if session.settings.output == "table" and (stream or published):
         for node in found:
-            session.write(tables.nodes([node], info=info))
+            session.write(tables.nodes([node], info=info, every=published))
         return Exit.OK
     session.show_each(
         [as_data(node) for node in found],

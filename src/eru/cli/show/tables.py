@@ -20,17 +20,22 @@ def pods(found: Sequence[pb.Pod]) -> str:
     return render(["NAME", "DESCRIPTION"], [[[pod.name], [pod.desc]] for pod in found])
 
 
-def _kinds(texts: Iterable[str]) -> list[str]:
-    """Every resource kind that any of them has something of, sorted."""
+def _kinds(texts: Iterable[str], *, every: bool = False) -> list[str]:
+    """Every resource kind that any of them has something of, sorted; or just `every` kind that is named."""
     opened = [resources.opened(text) for text in texts]
-    return sorted({kind for each in opened for kind, values in each.items() if not resources.is_nothing(values)})
+    return sorted(
+        {kind for each in opened for kind, values in each.items() if every or not resources.is_nothing(values)}
+    )
 
 
-def nodes(found: Sequence[pb.Node], *, info: bool = False) -> str:
-    """One table for all; "" for none."""
+def nodes(found: Sequence[pb.Node], *, info: bool = False, every: bool = False) -> str:
+    """One table for all; "" for none. `every`: a column for each kind in use, also for those of which there is none."""
     if not found:
         return ""
-    kinds = _kinds(text for node in found for text in (node.resource_capacity, node.resource_usage))
+    if every:
+        kinds = _kinds((node.resource_usage for node in found), every=True)
+    else:
+        kinds = _kinds(text for node in found for text in (node.resource_capacity, node.resource_usage))
     heads = ["NAME", "ENDPOINT", "STATUS", *kinds, *(["INFO"] if info else [])]
     return render(heads, [_node(node, kinds, info=info) for node in found], separate=True)
 
@@ -75,11 +80,11 @@ def node_resources(found: Sequence[pb.NodeResource]) -> str:
     return render(heads, records, separate=True)
 
 
-def workloads(found: Sequence[pb.Workload]) -> str:
-    """ "" for none."""
+def workloads(found: Sequence[pb.Workload], *, every: bool = False) -> str:
+    """ "" for none. `every`: a column for each kind, also for those of which there is none."""
     if not found:
         return ""
-    kinds = _kinds(workload.resources for workload in found)
+    kinds = _kinds((workload.resources for workload in found), every=every)
     return render(
         ["NAME/ID/POD/NODE/PRIVILEDGED", "NETWORKS", *kinds],
         [_workload(workload, kinds) for workload in found],

@@ -7,6 +7,7 @@ milliseconds. Colour only on a terminal that wants it (NO_COLOR, TERM=dumb).
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 RED, YELLOW, GREEN, CYAN, DIM = "31", "33", "32", "36", "2"
 ALARM = "1;97;41"  # white on red
+# where a sentence has a command, not a pod of that name
+_OURS = re.compile(
+    r"(?:^|(?<=[`(])|(?<=\bor )|(?<=\bor: )|(?<=then )|(?<=, ))"
+    r"eru (?!up\b|down\b|agent\b|core\b(?! info| watch))(?=[a-z-])"
+)
 
 
 def wants_colour(out: TextIO) -> bool:
@@ -27,10 +33,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-class Talk:
-    """The voice of one command."""
+def typed(text: str, program: str) -> str:
+    """Commands in a hint as the user types them; those that only `eru` has stay as they are."""
+    return _OURS.sub(f"{program} ", text)
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False, out: TextIO | None = None) -> None:
+
+class Talk:
+    """The voice of one command of `program`."""
+
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, out: TextIO | None = None, program: str = "eru"
+    ) -> None:
+        self.program = program
         self.out = out if out is not None else sys.stderr
         self.quiet = quiet
         self.verbose = verbose
@@ -68,7 +82,7 @@ class Talk:
     def next(self, command: str) -> None:
         """The next useful command, ready to be copied."""
         if not self.quiet:
-            self._line(self.paint(f"next: {command}", DIM))
+            self._line(self.paint(f"next: {typed(command, self.program)}", DIM))
 
     def call(self, name: str, seconds: float, result: str) -> None:
         """One call to core, only when verbose."""
@@ -89,6 +103,7 @@ class Talk:
         """What, why, hint."""
         for line in problem.lines():
             label, _, rest = line.partition(": ")
+            rest = rest if label == "error" else typed(rest, self.program)
             colour = {"error": RED, "  why": DIM, "  hint": CYAN}.get(label, DIM)
             self._line(f"{self.paint(label + ':', colour)} {rest}")
 

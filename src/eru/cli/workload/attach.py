@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from eru.cli.exits import Exit, Problem, code_of
-from eru.cli.resolve import short
+from eru.cli.resolve import told_id
 from eru.cli.session import Session
 from eru.wire import core_pb2 as pb
 
@@ -38,7 +38,7 @@ async def follow(
             continue
         if answer.std_stream_type == pb.TYPEWORKLOADID:
             if answer.workload_id:
-                session.talk.say(f"workload {short(answer.workload_id)}")
+                session.talk.say(f"workload {told_id(session, answer.workload_id)}")
             else:
                 errors += 1
                 session.talk.bad("an instance could not be made")

@@ -42,7 +42,7 @@ class Tally:
 
     def label(self, id_: str) -> str:
         """Its name if we know it, and a short id."""
-        return label(id_, self.named.get(id_, ""))
+        return label(self.session, id_, self.named.get(id_, ""))
 
     def take(self, id_: str, error: str, hook: str) -> None:
         """Note one answer; a second one for the same workload is only told (hooks of a restart)."""

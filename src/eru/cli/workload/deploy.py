@@ -12,7 +12,7 @@ import click
 from eru.cli.exits import Exit, Problem, code_of, refusal_lines, usage
 from eru.cli.lazy import verb
 from eru.cli.parse import seconds
-from eru.cli.resolve import short
+from eru.cli.resolve import told_id
 from eru.cli.session import Session
 from eru.cli.show.document import as_data
 from eru.cli.show.live import Live, progress
@@ -201,9 +201,8 @@ async def finish(
         raise await no_room(session, request, problem)
     rows = sorted(outcome.done, key=lambda each: each.name)
     everything = [*rows, *outcome.failed]
-    session.show(
-        [as_data(each) for each in everything], lambda: _table(rows, outcome.networks), [each.id for each in rows]
-    )
+    ids = [each.id for each in rows]
+    session.report([as_data(each) for each in everything], lambda: _table(session, rows, outcome.networks), ids)
     total = len(outcome.done) + len(outcome.failed)
     session.talk.say(f"deployed {len(outcome.done)} of {total} {label}{_on(outcome)} in {_time(outcome)}")
     code = Exit.OK if not outcome.failed else Exit.PARTLY if outcome.done else Exit.ERROR
@@ -231,13 +230,13 @@ def _time(outcome: Outcome) -> str:
     return f"{outcome.seconds:.1f}s{image}"
 
 
-def _table(done: list[pb.CreateWorkloadMessage], networks: Mapping[str, Mapping[str, str]]) -> str:
+def _table(session: Session, done: list[pb.CreateWorkloadMessage], networks: Mapping[str, Mapping[str, str]]) -> str:
     if not done:
         return ""
     return render(
         ["NAME", "ID", "NODE", "ADDRESSES"],
         [
-            [[each.name], [short(each.id)], [each.nodename], [addresses(each.publish, networks[each.id])]]
+            [[each.name], [told_id(session, each.id)], [each.nodename], [addresses(each.publish, networks[each.id])]]
             for each in done
         ],
     )

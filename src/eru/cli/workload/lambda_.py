@@ -11,7 +11,7 @@ import click
 from eru.cli import names
 from eru.cli.exits import Exit, not_found, usage
 from eru.cli.lazy import verb
-from eru.cli.resolve import short
+from eru.cli.resolve import told_id
 from eru.cli.session import Session
 from eru.cli.spec import bags
 from eru.cli.spec.read import Spec
@@ -122,11 +122,11 @@ async def _started(session: Session, answers: AsyncIterator[pb.AttachWorkloadMes
     async for answer in answers:
         if answer.std_stream_type == pb.TYPEWORKLOADID and answer.workload_id:
             ids.append(answer.workload_id)
-            session.talk.good(f"workload {short(answer.workload_id)} started")
+            session.talk.good(f"workload {told_id(session, answer.workload_id)} started")
         elif answer.std_stream_type in (pb.TYPEWORKLOADID, pb.ERUERROR):
             failed += 1
             session.talk.bad(answer.data.decode("utf-8", "replace").rstrip() or "an instance could not be made")
-    session.write("".join(f"{id_}\n" for id_ in ids))
+    session.report(ids, lambda: "".join(f"{id_}\n" for id_ in ids), ids)
     if failed:
         return Exit.PARTLY if ids else Exit.ERROR
     return Exit.OK

@@ -84,16 +84,16 @@ async def _all(session: Session, picked: Chosen, bag: dict[str, Any]) -> int:
                 raise
             error = str(problem)
         if error:
-            failures.append(Problem(f"{label(id_, name)} keeps what it has: {error}", code=code_of("", error)))
+            failures.append(Problem(f"{label(session, id_, name)} keeps what it has: {error}", code=code_of("", error)))
             if len(picked.found) > 1:
                 session.talk.bad(failures[-1].what)
         else:
-            session.talk.good(f"{label(id_, name)} has its new resources")
+            session.talk.good(f"{label(session, id_, name)} has its new resources")
     if failures and len(picked.found) == 1:
         raise failures[0]
     if failures:
         raise Problem(f"{len(failures)} of {counted(len(picked.found), 'workload')} keep what they have")
-    session.talk.next(f"eru workload get {label(*next(iter(picked.named.items()))).partition(' ')[0]}")
+    session.talk.next(f"eru workload get {label(session, *next(iter(picked.named.items()))).partition(' ')[0]}")
     return Exit.OK
 
 

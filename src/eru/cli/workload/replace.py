@@ -12,7 +12,7 @@ from eru.cli import names
 from eru.cli.exits import Exit, Problem, explain, usage
 from eru.cli.lazy import verb
 from eru.cli.parse import pairs
-from eru.cli.resolve import short
+from eru.cli.resolve import told_id
 from eru.cli.session import Session
 from eru.cli.show import changes
 from eru.cli.show.changes import Change
@@ -167,11 +167,11 @@ async def run(session: Session, asked: pb.ReplaceOptions, *, concurrency: int) -
 
 def _tell(session: Session, answer: pb.ReplaceWorkloadMessage) -> bool:
     """One line; the outer error counts, whatever the parts say."""
-    old = short(answer.remove.id) or "an instance"
+    old = told_id(session, answer.remove.id) or "an instance"
     if answer.error:
         session.talk.bad(f"{old} was not replaced: {answer.error}")
         if answer.create.id:
-            session.talk.warn(f"the new instance {answer.create.name} ({short(answer.create.id)}) was made")
+            session.talk.warn(f"the new instance {answer.create.name} ({told_id(session, answer.create.id)}) was made")
     else:
         new = f"{answer.create.name} on {answer.create.nodename}  {addresses(answer.create.publish, {})}".rstrip()
         session.talk.good(f"{old} -> {new}")

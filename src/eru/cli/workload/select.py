@@ -87,9 +87,10 @@ class Chosen:
         return apps.pop() if len(apps) == 1 else ""
 
 
-def label(id_: str, name: str) -> str:
-    """Its name if we know it, and a short id."""
-    return f"{name} ({resolve.short(id_)})" if name else resolve.short(id_)
+def label(session: Session, id_: str, name: str) -> str:
+    """Its name if we know it, and its id."""
+    told = resolve.told_id(session, id_)
+    return f"{name} ({told})" if name else told
 
 
 async def chosen(session: Session, values: Mapping[str, Any], action: str) -> Chosen:
@@ -190,7 +191,7 @@ def confirm(session: Session, action: str, picked: Chosen, *, yes: bool, final: 
     if not is_terminal():
         if not picked.picked:
             return
-        why = [label(id_, name) for id_, name in list(picked.named.items())[:LISTED_MAX]]
+        why = [label(session, id_, name) for id_, name in list(picked.named.items())[:LISTED_MAX]]
         more = count - LISTED_MAX
         raise usage(
             f"refusing to {what} without being sure",

@@ -92,8 +92,8 @@ async def _fetch(session: Session, asked: pb.CopyOptions, place: Path) -> int:
     lacking = next((key for key in failed if key[1]), None)
     if lacking:
         session.talk.next(f"eru exec {resolve.short(lacking[0])} ls {Path(lacking[1]).parent}")
-    for path, _ in open_files.values():
-        session.write(f"{path}\n")
+    paths = [str(path) for path, _ in open_files.values()]
+    session.report(paths, lambda: "".join(f"{path}\n" for path in paths), paths)
     if not failed:
         return Exit.OK
     return Exit.PARTLY if open_files else Exit.ERROR

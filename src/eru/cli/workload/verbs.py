@@ -79,7 +79,7 @@ async def list_(
         return Exit.OK
     session.show(
         [as_data(each) for each in found],
-        lambda: tables.workloads(found),
+        lambda: tables.workloads(found, every=session.settings.published),
         [each.id for each in found],
         lambda: lists.workloads(found, now_s=session.world.clock.now(), utc=session.settings.utc),
     )
@@ -120,6 +120,8 @@ async def get(session: Session, **values: Any) -> int:
     """Single workloads, by id, prefix of an id, or name; or all that selectors pick."""
     found = await fetched(session, (await chosen(session, values, "get")).ids)
     session.show(
-        [as_data(each) for each in found] or None, lambda: tables.workloads(found), [each.id for each in found]
+        [as_data(each) for each in found] or None,
+        lambda: tables.workloads(found, every=session.settings.published),
+        [each.id for each in found],
     )
     return Exit.OK
