@@ -14,7 +14,7 @@ from typing import cast
 
 import hpack
 
-from eru.wire.http2 import frames
+from eru.lib.http2 import frames
 
 _WINDOW = frames.WINDOW_MOST
 _RENEW_BYTES = 1 << 30

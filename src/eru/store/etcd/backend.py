@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Self
 
-import grpc
-from grpc.aio import AioRpcError
-
+from eru.lib.http2.failures import Code, RpcFailed
 from eru.lib.tasks import map_bounded
 from eru.lib.world import World
 from eru.model.errors import Compacted, LeaseLost, StoreUnavailable
@@ -28,8 +25,9 @@ from eru.store.contract import (
 )
 from eru.store.etcd import rpc_pb2 as pb
 from eru.store.etcd.beats import Beats
-from eru.store.etcd.endpoints import COMPACT, LEASE_GRANT, LEASE_REVOKE, RANGE, TXN, Endpoints
+from eru.store.etcd.endpoints import Endpoints
 from eru.store.etcd.failures import Failure, brief, explain, judge, lease_is_gone, too_large_to_receive
+from eru.store.etcd.methods import COMPACT, LEASE_GRANT, LEASE_REVOKE, RANGE, TXN
 from eru.store.etcd.settings import EtcdSettings
 from eru.store.etcd.watching import EtcdWatch
 
@@ -110,7 +108,7 @@ class EtcdStore:
         )
         try:
             answer = await self._endpoints.call(TXN, request, repeatable=not writes)
-        except AioRpcError as error:
+        except RpcFailed as error:
             raise explain(error, self._endpoints.names) from error
         return TxnResult(answer.succeeded, answer.header.revision)
 
@@ -118,7 +116,7 @@ class EtcdStore:
         rules.check_ttl(ttl_s)
         try:
             answer = await self._endpoints.call(LEASE_GRANT, pb.LeaseGrantRequest(TTL=ttl_s))
-        except AioRpcError as error:
+        except RpcFailed as error:
             raise explain(error, self._endpoints.names) from error
         return answer.ID
 
@@ -134,12 +132,12 @@ class EtcdStore:
                 self._endpoints.check_open()
                 trouble.setdefault("last", str(error))
                 await clock.sleep(min(0.1, left_s))
-        raise await self._endpoints.unavailable(trouble)
+        raise self._endpoints.unavailable(trouble)
 
     async def revoke(self, lease: int) -> None:
         try:
             await self._endpoints.call(LEASE_REVOKE, pb.LeaseRevokeRequest(ID=lease))
-        except AioRpcError as error:
+        except RpcFailed as error:
             if not lease_is_gone(error):
                 raise explain(error, self._endpoints.names) from error
 
@@ -155,8 +153,8 @@ class EtcdStore:
         """Forget the history of the whole cluster before `revision`."""
         try:
             await self._endpoints.call(COMPACT, pb.CompactionRequest(revision=revision))
-        except AioRpcError as error:
-            if "has been compacted" not in (error.details() or ""):
+        except RpcFailed as error:
+            if "has been compacted" not in error.details:
                 raise explain(error, self._endpoints.names) from error
 
     async def close(self) -> None:
@@ -168,8 +166,8 @@ class EtcdStore:
     async def _range(self, request: pb.RangeRequest, needs_permission: bool = True) -> pb.RangeResponse:
         try:
             return await self._endpoints.call(RANGE, request)
-        except AioRpcError as error:
-            if not needs_permission and error.code() is grpc.StatusCode.PERMISSION_DENIED:
+        except RpcFailed as error:
+            if not needs_permission and error.code is Code.PERMISSION_DENIED:
                 return pb.RangeResponse()
             raise explain(error, self._endpoints.names) from error
 
@@ -178,7 +176,7 @@ class EtcdStore:
         while True:
             try:
                 return await self._endpoints.call(RANGE, request)
-            except AioRpcError as error:
+            except RpcFailed as error:
                 if too_large_to_receive(error) and request.limit > 1:
                     request.limit //= 2
                     continue
@@ -190,7 +188,7 @@ class EtcdStore:
         request = pb.TxnRequest(success=[pb.RequestOp(request_range=pb.RangeRequest(key=key.encode())) for key in keys])
         try:
             answer = await self._endpoints.call(TXN, request)
-        except AioRpcError as error:
+        except RpcFailed as error:
             raise explain(error, self._endpoints.names) from error
         return [_item(kv) for response in answer.responses for kv in response.response_range.kvs]
 
@@ -201,10 +199,7 @@ class EtcdStore:
             ttl_s = await self._beats.beat(
                 member, metadata, lease, min(timeout_s, self._settings.request_timeout_s / 2)
             )
-        except asyncio.CancelledError:
-            self._endpoints.explain_if_closed(True)
-            raise
-        except AioRpcError as error:
+        except RpcFailed as error:
             failure = judge(error)
             trouble[member.name] = brief(error)
             if failure is Failure.FINAL:

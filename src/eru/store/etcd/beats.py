@@ -7,18 +7,16 @@ beat itself: 1,000 nodes' heartbeats took twice the CPU.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
 
-import grpc
-from grpc.aio import AioRpcError
-
+from eru.lib.http2.calls import ClientCall
+from eru.lib.http2.client import Metadata
+from eru.lib.http2.failures import RpcFailed
 from eru.lib.tasks import TaskOwner
 from eru.model.errors import StoreUnavailable
 from eru.store.etcd import rpc_pb2 as pb
-from eru.store.etcd.endpoints import LEASE_KEEP_ALIVE, Member
+from eru.store.etcd.member import Member
+from eru.store.etcd.methods import LEASE_KEEP_ALIVE
 
 WAITING_MAX = 100_000  # beats that may wait for their answer
 
@@ -30,14 +28,15 @@ class Beats:
         self._tasks = TaskOwner("etcd beats", shared=True)
         self._line: _Line | None = None
 
-    async def beat(self, member: Member, metadata: Sequence[tuple[str, str]], lease: int, timeout_s: float) -> int:
+    async def beat(self, member: Member, metadata: Metadata, lease: int, timeout_s: float) -> int:
         """The lease's time to live from now, 0 when it has ended.
 
-        Raises AioRpcError as the stream does, StoreUnavailable when it ended without a word or said nothing in time.
+        Raises RpcFailed as the stream does, StoreUnavailable when it ended without a word or said nothing in time.
         """
         line = self._line
         if line is None or line.broken or line.member is not member or line.metadata != metadata:
-            line = self._line = _Line(self._tasks, member, metadata)
+            line = self._line = _Line(member, metadata)
+            self._tasks.start("read", line.run())
         answer = line.ask(lease)
         try:
             async with asyncio.timeout(timeout_s):
@@ -54,23 +53,16 @@ class Beats:
 
 
 class _Line:
-    """A stream with a task that writes and one that reads."""
+    """A stream, and who waits for what on it. `run` opens it and reads it to its end."""
 
-    def __init__(self, tasks: TaskOwner, member: Member, metadata: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, member: Member, metadata: Metadata) -> None:
         self.member = member
         self.metadata = metadata
         self.broken = False
-        self._unsent: deque[int] = deque()
+        self._stream: ClientCall | None = None
+        self._unsent: list[int] = []  # while the stream is being opened
         self._waiting: dict[int, deque[asyncio.Future[int]]] = {}
         self._many = 0
-        self._more = asyncio.Event()
-        self._stream: Any = member.channel.stream_stream(
-            LEASE_KEEP_ALIVE.path,
-            request_serializer=LEASE_KEEP_ALIVE.request.SerializeToString,
-            response_deserializer=LEASE_KEEP_ALIVE.answer.FromString,
-        )(metadata=metadata)
-        tasks.start("write", self._guarded(self._write()))
-        tasks.start("read", self._guarded(self._read()))
 
     def ask(self, lease: int) -> asyncio.Future[int]:
         """What will be answered. Raises StoreUnavailable when too many wait."""
@@ -79,8 +71,10 @@ class _Line:
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(lease, deque()).append(answer)
         self._many += 1
-        self._unsent.append(lease)
-        self._more.set()
+        if self._stream is None:
+            self._unsent.append(lease)
+        else:
+            self._send(self._stream, lease)
         return answer
 
     def end(self, why: BaseException) -> None:
@@ -88,42 +82,38 @@ class _Line:
         if self.broken:
             return
         self.broken = True
-        self._stream.cancel()
-        self._more.set()
+        if self._stream is not None:
+            self._stream.cancel()
         for answers in self._waiting.values():
             for answer in answers:
                 if not answer.done():
                     answer.set_exception(why)
         self._waiting.clear()
 
-    async def _guarded(self, work: Any) -> None:
+    async def run(self) -> None:
+        """Ends with the stream, and ends what waits for it."""
         try:
-            await work
+            self._stream = stream = await self.member.stream(LEASE_KEEP_ALIVE, self.metadata)
+            for lease in self._unsent:
+                self._send(stream, lease)
+            while (message := await stream.read()) is not None:
+                self._take(LEASE_KEEP_ALIVE.answer.FromString(message))
             self.end(StoreUnavailable("the stream ended"))
-        except AioRpcError as error:
+        except RpcFailed as error:
             self.end(error)
-        except asyncio.CancelledError:
+        finally:
             self.end(StoreUnavailable("the stream was closed"))
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
 
-    async def _write(self) -> None:
-        while not self.broken:
-            while self._unsent and not self.broken:
-                with contextlib.suppress(asyncio.InvalidStateError):  # it has failed already; the read says why
-                    await self._stream.write(pb.LeaseKeepAliveRequest(ID=self._unsent.popleft()))
-            self._more.clear()
-            if not self._unsent and not self.broken:
-                await self._more.wait()
+    def _send(self, stream: ClientCall, lease: int) -> None:
+        stream.send(pb.LeaseKeepAliveRequest(ID=lease).SerializeToString())
 
-    async def _read(self) -> None:
-        while (answer := await self._stream.read()) is not grpc.aio.EOF:
-            answers = self._waiting.get(answer.ID)
-            if not answers:
-                continue
-            waiting = answers.popleft()
-            self._many -= 1
-            if not answers:
-                del self._waiting[answer.ID]
-            if not waiting.done():
-                waiting.set_result(int(answer.TTL))
+    def _take(self, answer: pb.LeaseKeepAliveResponse) -> None:
+        answers = self._waiting.get(answer.ID)
+        if not answers:
+            return
+        waiting = answers.popleft()
+        self._many -= 1
+        if not answers:
+            del self._waiting[answer.ID]
+        if not waiting.done():
+            waiting.set_result(int(answer.TTL))

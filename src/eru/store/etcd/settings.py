@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import grpc
 
 from eru.model.errors import InvalidInput
 
 MESSAGE_BYTES_MAX = 256 * 1024 * 1024  # a page of a range; watches come in fragments
-RECONNECT_FIRST_MS = 100
-RECONNECT_MOST_MS = 1_000
-KEEPALIVE_MS = 10_000  # etcd closes connections that ping more often than every 5 s
-KEEPALIVE_TIMEOUT_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +37,8 @@ class EtcdSettings:
             raise InvalidInput("etcd endpoints are empty, expected at least one host:port")
         return [_target(endpoint) for endpoint in self.endpoints]
 
-    def credentials(self) -> grpc.ChannelCredentials | None:
-        """None without TLS. Raises InvalidInput naming the file that cannot be read."""
+    def tls(self) -> ssl.SSLContext | None:
+        """None without TLS. Raises InvalidInput naming the file that cannot be used."""
         secure = any(endpoint.startswith("https://") for endpoint in self.endpoints)
         if not (secure or self.ca_file or self.cert_file or self.key_file):
             return None
@@ -51,27 +46,35 @@ class EtcdSettings:
             raise InvalidInput("etcd endpoints mix http:// with TLS, expected https:// for all of them")
         if (self.cert_file is None) != (self.key_file is None):
             raise InvalidInput("etcd client certificate and key belong together, only one of them is given")
-        return grpc.ssl_channel_credentials(
-            _read("CA certificate", self.ca_file),
-            _read("client key", self.key_file),
-            _read("client certificate", self.cert_file),
-        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_alpn_protocols(["h2"])
+        self._trust(context)
+        self._identify(context)
+        return context
 
-    def options(self) -> list[tuple[str, str | int]]:
-        """Channel options for grpc."""
-        options: list[tuple[str, str | int]] = [
-            ("grpc.max_receive_message_length", self.message_bytes_max),
-            ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
-            ("grpc.min_reconnect_backoff_ms", RECONNECT_MOST_MS),
-            ("grpc.max_reconnect_backoff_ms", RECONNECT_MOST_MS),
-            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.use_local_subchannel_pool", 1),  # each store has its own connections
-        ]
-        if self.server_name:
-            options.append(("grpc.ssl_target_name_override", self.server_name))
-        return options
+    def _trust(self, context: ssl.SSLContext) -> None:
+        """Without a file: the authorities that this machine trusts."""
+        if self.ca_file is None:
+            context.load_default_certs()
+            return
+        text = _read("CA certificate", self.ca_file).decode(errors="replace")
+        try:
+            context.load_verify_locations(cadata=text)
+        except ssl.SSLError as error:
+            raise InvalidInput(f"etcd CA certificate {self.ca_file} is not a certificate in PEM form") from error
+
+    def _identify(self, context: ssl.SSLContext) -> None:
+        if self.cert_file is None or self.key_file is None:
+            return
+        _read("client certificate", self.cert_file)
+        _read("client key", self.key_file)
+        try:
+            context.load_cert_chain(self.cert_file, self.key_file, password="")
+        except (ssl.SSLError, ValueError) as error:
+            raise InvalidInput(
+                f"etcd client certificate {self.cert_file} and key {self.key_file} cannot be used together:"
+                " expected a PEM certificate and its own key without a password"
+            ) from error
 
 
 def _target(endpoint: str) -> str:
@@ -82,9 +85,7 @@ def _target(endpoint: str) -> str:
     return target
 
 
-def _read(what: str, path: Path | None) -> bytes | None:
-    if path is None:
-        return None
+def _read(what: str, path: Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -8,20 +8,20 @@ was handed out: the events of one transaction may come in fragments.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from typing import Any, Self
+from typing import Self
 
-import grpc
-from grpc.aio import AioRpcError
-
+from eru.lib.http2.calls import ClientCall
+from eru.lib.http2.failures import RpcFailed
 from eru.lib.retry import Backoff
 from eru.model.errors import Compacted, OutcomeUnknown, StoreError, StoreUnavailable
 from eru.store import rules
 from eru.store.contract import Change, Event, KeyValue, WatchBatch
 from eru.store.etcd import rpc_pb2 as pb
-from eru.store.etcd.endpoints import TXN, WATCH, Endpoints, Member
+from eru.store.etcd.endpoints import Endpoints
 from eru.store.etcd.failures import Failure, brief, explain, judge
+from eru.store.etcd.member import Member
+from eru.store.etcd.methods import TXN, WATCH
 
 RECONNECT_WAIT_S = 0.05
 RECONNECT_WAIT_MOST_S = 1.0
@@ -34,7 +34,7 @@ class EtcdWatch:
         self._endpoints = endpoints
         self._prefix = prefix
         self._next = from_revision
-        self._stream: Any = None
+        self._stream: ClientCall | None = None
         self._member: Member | None = None
         self._parts: list[Event] = []  # of a revision that has not come whole yet
         self._closed = False
@@ -50,18 +50,13 @@ class EtcdWatch:
             try:
                 stream = self._stream or await self._open()
                 answer = await stream.read()
-                if answer is grpc.aio.EOF:
+                if answer is None:
                     raise StoreUnavailable("the stream ended")
-                batch = self._take(answer)
+                batch = self._take(WATCH.answer.FromString(answer))
                 if batch is not None:
                     return batch
                 broken_since = None
-            except asyncio.CancelledError:
-                self._drop()  # gRPC has ended the stream together with the read
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise
-                reason = "the stream was closed"
-            except AioRpcError as error:
+            except RpcFailed as error:
                 reason = await self._broken(error)
             except StoreUnavailable as error:
                 self._drop()
@@ -99,7 +94,7 @@ class EtcdWatch:
             await self._endpoints.call(TXN, request, repeatable=False)
         except OutcomeUnknown as error:
             raise StoreUnavailable(str(error)) from error
-        except AioRpcError as error:
+        except RpcFailed as error:
             raise explain(error, self._endpoints.names) from error
 
     async def close(self) -> None:
@@ -115,13 +110,9 @@ class EtcdWatch:
         """The connections are gone; a waiting reader gets StoreUnavailable."""
         self._drop()
 
-    async def _open(self) -> Any:
+    async def _open(self) -> ClientCall:
         member, metadata = await self._endpoints.member()
-        stream = member.channel.stream_stream(
-            WATCH.path,
-            request_serializer=WATCH.request.SerializeToString,
-            response_deserializer=WATCH.answer.FromString,
-        )(metadata=metadata)
+        stream = await member.stream(WATCH, metadata)
         self._stream, self._member, self._parts = stream, member, []
         self._metadata = metadata
         create = pb.WatchCreateRequest(
@@ -131,8 +122,7 @@ class EtcdWatch:
             progress_notify=True,
             fragment=True,
         )
-        with contextlib.suppress(asyncio.InvalidStateError):  # it has failed already; the read says why
-            await stream.write(pb.WatchRequest(create_request=create))
+        stream.send(pb.WatchRequest(create_request=create).SerializeToString())
         return stream
 
     def _take(self, answer: pb.WatchResponse) -> WatchBatch | None:
@@ -168,7 +158,7 @@ class EtcdWatch:
             )
         raise StoreUnavailable(answer.cancel_reason or "the watch was cancelled by etcd")
 
-    async def _broken(self, error: AioRpcError) -> str:
+    async def _broken(self, error: RpcFailed) -> str:
         """The stream failed: be ready to open another one. Raises StoreError when that cannot help."""
         member = self._member
         self._drop()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import grpc
 
+from eru.lib.http2.headers import Header, literal
 from eru.wire import limits
-from eru.wire.http2.headers import Header, literal
 
 if TYPE_CHECKING:
     from eru.wire.http2.connection import Connection

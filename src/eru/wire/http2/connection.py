@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from typing import Any, Protocol, cast
 
+from eru.lib.http2 import frames
+from eru.lib.http2.headers import Decoder, Header, HeaderError, TooLarge
 from eru.wire import limits
-from eru.wire.http2 import frames
 from eru.wire.http2.call import Call, Ended, timeout_s
-from eru.wire.http2.headers import Decoder, Header, HeaderError, TooLarge
 
 _ANNOUNCED = frames.settings(
     {

@@ -64,10 +64,11 @@ class Decoder:
 
 def literal(name: bytes, value: bytes) -> bytes:
     """One header that no table remembers."""
-    return b"\0" + _plain(name) + _plain(value)
+    return b"\0" + plain(name) + plain(value)
 
 
-def _plain(text: bytes) -> bytes:
+def plain(text: bytes) -> bytes:
+    """A name or value as it is, with its length in front."""
     length = len(text)
     if length < 127:
         return bytes((length,)) + text
