@@ -42,7 +42,12 @@ def lines(core: Core, nodes: Iterable[NodeView], deployed: int) -> Iterator[str]
                 found.node.podname, found.name, found.capacity.get(name, {}), found.usage.get(name, {})
             )
             for gauge in gauges:
-                yield f"{gauge.key}:{gauge.value:g}|g"
+                yield f"{gauge.key}:{_number(gauge.value)}|g"
+
+
+def _number(value: float) -> str:
+    """Whole numbers in all their digits: bytes do not fit into six."""
+    return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def packed(texts: Iterable[str]) -> Iterator[bytes]:

@@ -145,6 +145,7 @@ async def test_lambda_is_told_and_cleaned_up(lab) -> None:
     await lab.add_nodes("n1")
     entrypoint = Entrypoint(name="job", commands=["echo", "hello"])
     said = await all_of(run_and_wait(lab.core, RunRequest(spec=lab.spec(2, entrypoint=entrypoint)), None))
+    assert lab.core.deployed == 2, "they count as deployed, as published"
     assert [type(one) for one in said[:2]] == [Started, Started]
     assert sorted(one.data for one in said[2:]) == [b"[exitcode] 0"] * 2 + [b"hello\n"] * 2
     await lab.at_rest()

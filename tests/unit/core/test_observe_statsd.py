@@ -26,7 +26,7 @@ async def test_a_new_node_is_told_before_its_turn(lab: Any) -> None:
     pushing = asyncio.create_task(pusher.run())
     await lab.add_nodes("new.one")
     await lab.until(lambda: b"pod.node.new_one.up:1|g" in receiver.text)
-    assert b"core.node.new_one.memory:1.07374e+09|g" in receiver.text
+    assert b"core.node.new_one.memory:1073741824|g" in receiver.text
     pushing.cancel()
     transport.close()
 

@@ -193,7 +193,7 @@ class Deploy:
         except OutcomeUnknown as error:
             self._leave(one)
             if self._together is not None:
-                self.tell(made.result)
+                self._made(made)
                 return
             undo.forget()  # it may be recorded: recovery removes it if it is not
             raise OutcomeUnknown(f"{one.name} on {one.nodename} runs, but {error}") from error
@@ -202,12 +202,16 @@ class Deploy:
                 raise
             self._leave(one)  # it is decided that it is to be: recovery records it
             _log.info("recorded later", workload=one.name, error=str(error))
-            self.tell(made.result)
+            self._made(made)
             return
         undo.forget()
         one.settled = True
         self.core.events.tell("recorded", name=one.name, id=made.workload.id, node=one.nodename)
         self.recorded.append(made)
+        self._made(made)
+
+    def _made(self, made: Made) -> None:
+        self.core.deployed += 1
         self.tell(made.result)
 
     # Take back.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import TypeVar
 
 from eru.core.app import Core
@@ -35,16 +35,6 @@ def created_message(result: Deployed) -> pb.CreateWorkloadMessage:
     )
 
 
-def counting(core: Core, convert: Callable[[D], M]) -> Callable[[D], M]:
-    """`convert`, which also counts what was made."""
-
-    def told(result: D) -> M:
-        core.deployed += isinstance(result, Deployed) and result.success
-        return convert(result)
-
-    return told
-
-
 def removed_message(result: Removed, why: bool = True) -> pb.RemoveWorkloadMessage:
     """The text of a failure travels as the output of hooks, as published, unless the message has a place for `why`."""
     hook = result.hook.decode(errors="replace") if result.success or not why else error_text(result.error)
@@ -70,7 +60,7 @@ def routes(core: Core) -> list[Route]:
             made = deploy.deploy(core, deploy_spec(request))
         except InvalidRawArgs as error:
             made = deploy.refused(error)
-        return mapped(made, counting(core, created_message))
+        return mapped(made, created_message)
 
     def take_away(request: pb.RemoveWorkloadOptions, call: Call) -> AsyncGenerator[pb.RemoveWorkloadMessage, None]:
         return mapped(remove.remove(core, ids(request.IDs), force=request.force), removed_message)

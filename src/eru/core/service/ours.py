@@ -12,7 +12,7 @@ from eru.core.debug import dump
 from eru.core.events import Happened, Wanted, listen
 from eru.core.ops import capacity, deploy, events
 from eru.core.results import stream as streamed
-from eru.core.service.deploy import counting, created_message
+from eru.core.service.deploy import created_message
 from eru.core.service.parts import error_text, mapped
 from eru.model.deploy import DeploySpec
 from eru.model.errors import InvalidInput
@@ -121,8 +121,8 @@ def routes(core: Core) -> list[Route]:
     def create(request: v1.DeployRequest, call: Call) -> AsyncGenerator[v1.DeployEvent, None]:
         spec = demanding_spec(request)
         if request.progress:
-            return mapped(with_progress(core, spec), counting(core, progress_event))
-        return mapped(deploy.deploy(core, spec), counting(core, deployed_event))
+            return mapped(with_progress(core, spec), progress_event)
+        return mapped(deploy.deploy(core, spec), deployed_event)
 
     def happened(request: v1.EventsRequest, call: Call) -> AsyncGenerator[v1.Event, None]:
         found = events.events(core, wanted_events(request), limit=request.limit, follow=request.follow)
