@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import http.client
 import io
@@ -19,6 +20,7 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 TEST_IMAGE = "bb"
 START_WAIT_S = 60
 ANSWER_WAIT_S = 5
+HANG_WAIT_S = 20
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -40,11 +42,15 @@ def socket_path() -> str:
     return host.removeprefix("unix://") if host.startswith("unix://") else DEFAULT_SOCKET
 
 
-def ensure(state: Path) -> str:
+def ensure(state: Path, answer_wait_s: float = ANSWER_WAIT_S, hang_wait_s: float = HANG_WAIT_S) -> str:
     """Find a working engine or make one; what was done."""
     path = socket_path()
-    if _answers(path):
+    if _answers(path, answer_wait_s):
         return f"answers on {path}"
+    if _listens(path):  # starting, or hanging: a second one would take its socket away
+        if _wait(path, hang_wait_s, answer_wait_s=answer_wait_s):
+            return f"answers on {path}"
+        raise Missing(f"something listens on {path} and does not answer; if it is a Docker Engine, restart it")
     if where("dockerd") is None:
         install(["docker.io"], why="no Docker Engine answers and none is installed")
         if _wait(path, 5):  # the package starts it where systemd runs
@@ -92,14 +98,21 @@ def _busybox_root(busybox: str) -> bytes:
     return memory.getvalue()
 
 
-def _answers(path: str) -> bool:
+def _answers(path: str, wait_s: float = ANSWER_WAIT_S) -> bool:
     """Whether an engine answers; `Missing` when it is there but not for this user."""
     try:
-        return _request(path, "GET", "/_ping", timeout_s=ANSWER_WAIT_S)[0] == 200
+        return _request(path, "GET", "/_ping", timeout_s=wait_s)[0] == 200
     except PermissionError:
         raise Missing(_no_permission(path)) from None
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
+
+
+def _listens(path: str) -> bool:
+    """Whether there is a process behind the socket, be it silent."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(ANSWER_WAIT_S)
+        return probe.connect_ex(path) in (0, errno.EAGAIN)
 
 
 def _no_permission(path: str) -> str:
@@ -153,10 +166,15 @@ def _mount_cgroups() -> None:
     subprocess.run([shutil.which("cgroupfs-mount") or "cgroupfs-mount"], stdin=subprocess.DEVNULL, check=False)
 
 
-def _wait(path: str, seconds: float, process: subprocess.Popen[bytes] | None = None) -> bool:
+def _wait(
+    path: str,
+    seconds: float,
+    process: subprocess.Popen[bytes] | None = None,
+    answer_wait_s: float = ANSWER_WAIT_S,
+) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if _answers(path):
+        if _answers(path, answer_wait_s):
             return True
         if process is not None and process.poll() is not None:
             return False

@@ -149,6 +149,9 @@ def main(names: list[str]) -> int:
         except Missing as missing:
             print(f"{title}: {missing}", file=sys.stderr)
             return 1
+        except PermissionError as error:
+            print(f"{title}: {error.filename} belongs to somebody else; use a clone of your own", file=sys.stderr)
+            return 1
         print(f"==> {title}: {outcome} ({time.monotonic() - began:.1f} s)", flush=True)
     return 0
 

@@ -95,6 +95,12 @@ def test_a_port_in_use_and_a_second_cluster(blank: Cluster, tmp_path: Path) -> N
         taken.listen()
         complains(blank.up(), f"port {port}", "in use", "--bind")
     assert not (blank.state / "core.pid").exists()
+    with socket.socket() as taken:
+        agent_host, _, agent_port = blank.agent_bind.rpartition(":")
+        taken.bind((agent_host, int(agent_port)))
+        taken.listen()
+        complains(blank.up(), f"port {agent_port}", "in use", "--agent-bind")
+    assert not (blank.state / "core.pid").exists()
     assert blank.up().returncode == 0
     second = blank.up()
     assert second.returncode == 0
@@ -124,7 +130,7 @@ def test_core_configuration_that_cannot_work(tmp_path: Path) -> None:
         path = tmp_path / "core.yaml"
         path.write_text(text)
         command = [*ERU, "core", "--config", str(path)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
     complains(core("bind: nonsense\n"), "bind", "nonsense")
     complains(core("global_timeout: soon\n"), "global_timeout", "soon")

@@ -86,6 +86,13 @@ def written_node(state: State) -> str:
     return ""
 
 
+def written_agent_bind(state: State) -> str:
+    """Where the agent is to listen, as it is written, or "" for nowhere."""
+    with contextlib.suppress(OSError, yaml.YAMLError, KeyError, TypeError):
+        return str(yaml.safe_load(state.agent_config.read_text())["api"]["addr"] or "")
+    return ""
+
+
 def write_private(path: Path, text: str) -> None:
     """A file only its owner may read, complete or not there."""
     half = path.with_name(path.name + ".new")

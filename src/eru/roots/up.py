@@ -28,6 +28,7 @@ from eru.roots.files import (
     agent_file,
     core_file,
     write_private,
+    written_agent_bind,
     written_engine,
     written_node,
 )
@@ -104,7 +105,7 @@ class Up:
         if (pid := process.running(self.state.core_pid)) is not None:
             self.say(f"core: already running (process {pid}, {config.bind})")
         else:
-            check_port(config.bind, self.state)
+            check_port(config.bind, "core", "--bind")
             started = process.spawn(["core", "--config", str(self.state.core_config)], self.state.core_log)
             self.undo.push("start core", self._stopper(self.state.core_pid, "core"))
             await self._answers(config, started)
@@ -153,6 +154,8 @@ class Up:
         started: subprocess.Popen[bytes] | None = None
         pid = process.running(state.agent_pid)
         if pid is None:
+            if bind := written_agent_bind(state):
+                check_port(bind, "agent", "--agent-bind")
             started = process.spawn(["agent", "--config", str(state.agent_config)], state.agent_log)
             self.undo.push("start agent", self._stopper(state.agent_pid, "agent"))
         end = self.world.clock.monotonic() + AVAILABLE_WAIT_S
@@ -200,12 +203,14 @@ def client_address(bind: str) -> str:
     return f"127.0.0.1:{port}" if host in ("", "[::]", "0.0.0.0") else bind
 
 
-def check_port(bind: str, state: State) -> None:
-    """Raises Refused when the address cannot be listened on."""
+def check_port(bind: str, who: str, option: str) -> None:
+    """Raises Refused when the address cannot be listened on; `option` of `eru up` chooses another one."""
     if bind.startswith("unix:"):
         return  # core itself says best what is wrong with a path
     host, _, port = (bind or DEFAULT_BIND).rpartition(":")
     host = host.strip("[]")
+    if not port.isdigit():
+        return  # the program says best what is wrong with its own setting
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -215,9 +220,9 @@ def check_port(bind: str, state: State) -> None:
             if error.errno == errno.EADDRINUSE:
                 raise Refused(
                     f"port {port} on {host} is in use by another process; stop it, or take another one: "
-                    f"eru up --bind {host}:{int(port) + 1}"
+                    f"eru up {option} {host}:{int(port) + 1}"
                 ) from error
-            raise InvalidInput(f"core cannot listen on {bind}: {error.strerror}") from error
+            raise InvalidInput(f"{who} cannot listen on {bind}: {error.strerror}") from error
 
 
 async def find_node(core: CoreClient, name: str) -> pb.Node | None:
