@@ -154,11 +154,9 @@ class _Filter:
                 self.gone.discard(event.id)
 
     def carried(self, change: Changed) -> bool:
-        """What has labels to ask for cannot be told of a workload that is not known any more."""
-        if not self.labels:
+        """A workload that is not known any more has no labels to compare: its end is told to everybody."""
+        if not self.labels or change.workload is None:
             return True
-        if change.workload is None:
-            return False
         labels = change.workload.labels
         return all(labels.get(key) == value for key, value in self.labels.items())
 

@@ -39,6 +39,7 @@ from eru.lib.log import trace_id
 from eru.lib.tasks import TaskOwner
 from eru.lib.world import World
 from eru.model.errors import NotFound, Refused
+from eru.model.intents import Intent
 from eru.model.nodes import Node
 from eru.model.workloads import Workload
 from eru.resource.contract import Kind
@@ -81,7 +82,7 @@ class Parts:
         self.fanout = Fanout(world, store, keys, settings, self.tasks)
         self.fleet.readers = self.fanout
         self.fleet.statuses.listen(self.fanout.hear)
-        self.reports = Reports(world, store, keys, self.tasks)
+        self.reports = Reports(world, store, keys, self.tasks, self._intents)
         self.fleet.statuses.listen(self.reports.hear)
         self.committer = Committer(store, keys, self.fleet, self.tasks, settings)
         self.ledger = Ledger(world, store, keys, self.kinds, self.fleet, self.committer)
@@ -90,6 +91,9 @@ class Parts:
         self.events = Events(world, settings, self.session, self.fleet, self._node_engines, self.tasks)
         self.images = Images(self.background, settings.engine_slow_call_s, self.events)
         self.remapper = Remapper(store, keys, settings, self.kinds, self.fleet, self._node_engines, self.background)
+
+    def _intents(self) -> Iterable[Intent]:
+        return [found.intent for found in self.fleet.view.intents.values()]
 
     @property
     def statuses(self) -> Hub[StatusEvent]:

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
 import structlog
 
+from eru.core.early import EarlyReports
 from eru.core.statuses import StatusEvent
 from eru.lib.retry import Backoff
 from eru.lib.tasks import TaskOwner
 from eru.lib.world import World
 from eru.model.errors import Conflict, EruError, InvalidInput, LeaseLost, NotFound, OutcomeUnknown, StoreUnavailable
+from eru.model.intents import Intent
 from eru.model.names import parse_workload_name
 from eru.model.workloads import Workload, WorkloadStatus
 from eru.store.contract import Compare, KeyValue, Put, Store, Write, present, unchanged
@@ -84,7 +86,10 @@ class _Waiting:
 class Reports:
     """See the module."""
 
-    def __init__(self, world: World, store: Store, keys: Keys, tasks: TaskOwner) -> None:
+    def __init__(
+        self, world: World, store: Store, keys: Keys, tasks: TaskOwner, intents: Callable[[], Iterable[Intent]]
+    ) -> None:
+        self.early = EarlyReports(world, store, keys, tasks, intents, self.write)
         self._world = world
         self._store = store
         self._keys = keys
@@ -125,6 +130,7 @@ class Reports:
         if self._closed:
             raise _stopping()
         newest = {status.id: status for status in reported}
+        self.early.forget(newest)
         call = _Call(asyncio.get_running_loop().create_future(), len(newest))
         for id, status in newest.items():
             there = self._queue.get(id)
@@ -255,12 +261,14 @@ class Reports:
         unknown = [id for id in batch if id not in self._known or self._known[id].revision < 0]
         if not unknown:
             return
+        begun = self.early.places()
         records = await self._store.get_many([self._keys.workload(id) for id in unknown])
         for id in unknown:
             record = records.get(self._keys.workload(id))
             if record is None:
                 self._known.pop(id, None)
-                batch.pop(id).settle(missing=True)
+                waiting = batch.pop(id)
+                waiting.settle(missing=not self.early.keep(waiting.status, begun))
                 continue
             workload = Workload.decode(record.value)
             app, entrypoint, _ = parse_workload_name(workload.name)

@@ -8,9 +8,10 @@ import pytest
 
 from eru.core.fanout import LAG_MAX, Burst, Changed, Reader
 from eru.core.ops.status import set_statuses
+from eru.model.deploy import Entrypoint
 from eru.model.errors import NotFound, Refused, StoreUnavailable
 from eru.model.requests import WorkloadFilter
-from eru.model.workloads import WorkloadStatus
+from eru.model.workloads import Hook, WorkloadStatus
 from eru.store.contract import Put
 
 
@@ -73,6 +74,37 @@ async def test_a_removed_workload_does_not_hold_back_the_others(lab) -> None:
     assert (await stored(lab, ids[2])).healthy
 
 
+async def test_a_report_during_the_hooks_of_a_deploy_is_not_lost(lab) -> None:
+    """Agents see a start at once, and some tell it only once; the record comes after the hooks."""
+    await lab.add_nodes("n1", knobs="?exec_ms=1000")
+    entrypoint = Entrypoint(name="web", commands=["serve"], hook=Hook(after_start=["echo warm"]))
+    deploying = asyncio.create_task(lab.deploy(1, entrypoint=entrypoint))
+    await lab.until(lambda: bool(lab.fakes.containers()))
+    [id] = lab.fakes.containers()
+    place = {"appname": "app", "entrypoint": "web", "nodename": "n1"}
+    await set_statuses(lab.core, [up(id, **place)])
+    await set_statuses(lab.core, [up(id, healthy=True, **place)])
+    for wrong in ({}, {**place, "entrypoint": "other"}, {**place, "nodename": "n2"}):
+        with pytest.raises(NotFound):
+            await set_statuses(lab.core, [up("never-made", **wrong)])
+    await deploying
+    await lab.until(lambda: not len(lab.core.reports.early))
+    assert (await stored(lab, id)).healthy
+
+
+async def test_an_early_report_of_an_instance_that_fails_is_forgotten(lab) -> None:
+    await lab.add_nodes("n1", knobs="?exec_ms=1000")
+    entrypoint = Entrypoint(name="web", commands=["serve"], hook=Hook(after_start=["false"], force=True))
+    deploying = asyncio.create_task(lab.deploy(1, entrypoint=entrypoint))
+    await lab.until(lambda: bool(lab.fakes.containers()))
+    [id] = lab.fakes.containers()
+    await set_statuses(lab.core, [up(id, appname="app", entrypoint="web", nodename="n1")])
+    [failed] = await deploying
+    assert failed.error
+    await lab.until(lambda: not len(lab.core.reports.early))
+    assert await stored(lab, id) is None
+
+
 async def test_a_core_that_stops_answers_those_who_wait(lab) -> None:
     [id] = await made(lab, 1)
     core = await lab.add_core()
@@ -100,6 +132,21 @@ async def test_readers_share_what_one_of_them_made(lab) -> None:
         nothing.end()
         assert [burst async for burst in nothing] == []
     assert not lab.core.fanout.followed
+
+
+async def test_readers_by_label_hear_of_the_end_too(lab) -> None:
+    await lab.add_nodes("n1")
+    [mine] = await lab.deploy(1, labels={"a": "b"})
+    with lab.core.fanout.subscribe(WorkloadFilter(labels={"a": "b"})) as reader:
+        await set_statuses(lab.core, [up(mine.id)])
+        bursts = aiter(reader)
+        [there] = (await anext(bursts)).changes
+        assert there.workload
+        [record] = await lab.workloads()
+        await lab.store.txn([], lab.core.ledger._workload_out(record))
+        [gone] = (await anext(bursts)).changes
+        assert (gone.id, gone.status, gone.workload) == (mine.id, None, None)
+        assert "does not exist" in gone.error
 
 
 def changed(id: str, revision: int) -> Changed:

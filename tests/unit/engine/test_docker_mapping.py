@@ -57,7 +57,7 @@ def test_cpu_limits_and_cores() -> None:
 
 def test_a_live_update_never_lifts_the_quota_on_the_way() -> None:
     unbound = update_limits({"cpu": 0.5, "cpu_map": {}, "memory": 32 * MiB}, LIMITS, 4)
-    assert (unbound["CpuQuota"], unbound["CpusetCpus"]) == (50_000, "0-3")
+    assert (unbound["CpuQuota"], unbound["CpusetCpus"]) == (50_000, "0,1,2,3")
     unlimited = update_limits({"cpu": 0, "cpu_map": {}, "memory": 0}, LIMITS, 1)
     assert (unlimited["CpuQuota"], unlimited["CpusetCpus"], unlimited["Memory"]) == (-1, "0", UNLIMITED)
     pool = update_limits({"cpu": 0, "cpu_map": {"1": 100}, "remap": True}, LIMITS, 4)

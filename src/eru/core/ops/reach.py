@@ -23,7 +23,7 @@ class Reached:
 async def reach(core: Core, id: str, need: Capability) -> Reached:
     """Raises InvalidInput, NotFound, and NotSupported when the engine lacks `need`."""
     if not id:
-        raise InvalidInput("workload id is empty")
+        raise InvalidInput("workload ID is empty")
     if len(id) > ID_CHARS_MAX:
         raise NotFound(f"workload {id[:64]!r}... does not exist")
     [stored] = await core.workloads([id])

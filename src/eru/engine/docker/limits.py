@@ -50,7 +50,7 @@ def update_limits(params: Mapping[str, Any], limits: EngineLimits, ncpu: int) ->
     if "cpu" in params or "cpu_map" in params:
         body.update(_cpu(params))
         if not params.get("cpu_map"):
-            body["CpusetCpus"], body["CpusetMems"] = f"0-{ncpu - 1}" if ncpu > 1 else "0", ""
+            body["CpusetCpus"], body["CpusetMems"] = ",".join(map(str, range(max(ncpu, 1)))), ""
         if not body["CpuQuota"]:
             body["CpuQuota"] = -1
     if "memory" in params:
