@@ -279,9 +279,15 @@ class Fleet:
             case "status":
                 self._status_event(parts, item, put)
             case "heartbeat":
+                was = view.by_name.get(parts[0])
+                told = put or (was is not None and was.heartbeat)
                 view.set_heartbeat(parts[0], put)
-                self._node_event(parts[0], put, item.mod_revision)
+                if told:
+                    self._node_event(parts[0], put, item.mod_revision)
             case "node":
+                if not put:  # the end of a node is told once, whether it was alive or not
+                    self._node_event(parts[0], False, item.mod_revision)
+                    view.set_heartbeat(parts[0], False)
                 view.set_node(parts[0], Node.decode(item.value) if put else None, item.mod_revision)
                 if not put:
                     self.forget_engine(parts[0])

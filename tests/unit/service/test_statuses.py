@@ -79,6 +79,24 @@ async def test_heartbeats_make_a_node_available_renew_silently_and_end(cluster: 
     await reader.stop()
 
 
+@pytest.mark.parametrize("alive", [True, False])
+async def test_the_end_of_a_node_is_told_once(cluster: Any, alive: bool) -> None:
+    await cluster.add_pod()
+    await cluster.add_node("n1", test=False)
+    await cluster.add_node("n2")
+    if alive:
+        await beat(cluster, 60)
+    reader = await watching(cluster, cluster.core.fleet.node_events, rpc.NodeStatusStream, pb.Empty())
+    for name in ("n1", "n2"):
+        await cluster.client.unary(rpc.RemoveNode, pb.RemoveNodeOptions(nodename=name))
+    await until(lambda: len(reader.got) >= 2)
+    assert [(message.nodename, message.podname, message.alive) for message in reader.got] == [
+        ("n1", "pod", False),
+        ("n2", "pod", False),
+    ]
+    await reader.stop()
+
+
 async def test_a_heartbeat_runs_out(cluster: Any) -> None:
     await cluster.add_pod()
     await cluster.add_node("n1", test=False)
