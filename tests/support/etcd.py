@@ -83,7 +83,12 @@ class EtcdCluster:
 
     def pause(self, member: int) -> None:
         """Stop answering without closing anything, like a machine that hangs."""
-        self._processes[member].send_signal(signal.SIGSTOP)
+        process = self._processes[member]
+        process.send_signal(signal.SIGSTOP)
+        end = time.monotonic() + START_WAIT_S
+        while not all(state == "T" for state in _states(process.pid)):  # a thread may still be answering
+            assert time.monotonic() < end, f"etcd does not stop: {_states(process.pid)}"
+            time.sleep(0.005)
 
     def resume(self, member: int) -> None:
         self._processes[member].send_signal(signal.SIGCONT)
@@ -172,6 +177,12 @@ class EtcdCluster:
         context = ssl.create_default_context(cafile=str(self._certificates.ca))
         context.load_cert_chain(*self._certificates.issue("root", "root"))
         return context
+
+
+def _states(pid: int) -> list[str]:
+    """What each thread of a process does, as in ps(1)."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return [stat.rpartition(")")[2].split()[0] for stat in stats]
 
 
 def _program(name: str) -> str:

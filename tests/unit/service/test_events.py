@@ -7,6 +7,7 @@ import timeit
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -14,6 +15,8 @@ from eru.core.events import Happened, Wanted
 from eru.core.ops import events as ops
 from eru.core.service import shut_down
 from eru.model.errors import Refused, RemoteError
+from eru.model.workloads import Workload
+from eru.store.contract import Put
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 from eru.wire import v1_pb2 as v1
@@ -230,8 +233,13 @@ async def test_a_fresh_core_tells_what_others_know(ready: Any) -> None:
     """The journal is empty; store and engine are not."""
     [made] = await ready.deploy(1)
     end(ready, made.id, 3)
+    key = ready.keys.workload(made.id)
+    record = Workload.decode((await ready.store.get(key)).value)
+    late = msgspec.structs.replace(record, create_time=record.create_time + 2)  # it is written after the start
+    await ready.store.txn([], [Put(key, late.encode())])
     journal = ready.core.events
-    ready.core.events = type(journal)(ready.core)
+    core = ready.core
+    core.events = type(journal)(core.world, core.settings, core.session, core.fleet, journal._engines, journal._tasks)
     for wanted in (made.id, made.name):
         created, started, down = await asked(ready, ids=[wanted])
         assert kinds([created, started, down]) == ["created", "started", "down"]

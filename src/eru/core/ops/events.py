@@ -6,6 +6,7 @@ for by id or name it then tells what the store and the engine still know.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import nullcontext
 
@@ -81,12 +82,14 @@ async def _of_workload(core: Core, id_or_name: str) -> list[Happened]:
     workload = await _record(core, id_or_name)
     if workload is None:
         return []
-    told = [_event(workload, "created", workload.create_time, "as its record says")]
+    created, told = "as its record says", list[Happened]()
     try:
         engine = await core.engine_for(workload.nodename)
         seen = await bounded(engine.inspect(workload.id), ASKING_S, "inspect")
     except EruError:
-        return told
+        return [_event(workload, "created", workload.create_time, created)]
+    # The record is written after the start, and its time is a whole second.
+    told.append(_event(workload, "created", min(workload.create_time, seen.started_at or math.inf), created))
     if seen.started_at:
         again = f", which started it again {seen.restarts} times" if seen.restarts else ""
         told.append(_event(workload, "started", seen.started_at, f"as the engine says{again}"))

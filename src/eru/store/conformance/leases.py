@@ -15,7 +15,7 @@ from eru.store.contract import (
 )
 
 LEASE_TTL_S = 2
-EXPIRY_WAIT_S = 15.0  # etcd looks for expired leases every half second, and later when it is busy
+EXPIRY_WAIT_S = 60.0  # etcd looks for expired leases every half second, and later when it is busy
 
 
 @check

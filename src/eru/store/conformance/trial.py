@@ -16,7 +16,7 @@ from eru.store.contract import (
     WatchBatch,
 )
 
-EVENT_WAIT_S = 10.0
+EVENT_WAIT_S = 60.0
 
 
 class CompactableStore(Store, Protocol):
