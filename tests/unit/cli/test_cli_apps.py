@@ -193,7 +193,7 @@ SERVICE = st.fixed_dictionaries(
         "volumes": st.lists(st.tuples(NAME, NAME).map(lambda each: f"/{each[0]}:/{each[1]}"), max_size=2),
         "restart": st.sampled_from(["no", "always", "unless-stopped", "on-failure:3"]),
         "privileged": st.booleans(),
-        "dns": st.lists(NAME, max_size=2),
+        "dns": st.lists(st.sampled_from(["1.1.1.1", "fd00::53"]), max_size=2),
         "healthcheck": st.fixed_dictionaries({"test": WORD, "interval": st.sampled_from(["5s", "1m30s"])}),
         "scale": st.integers(1, 9),
         "stop_grace_period": st.just("5s"),

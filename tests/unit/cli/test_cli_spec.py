@@ -27,7 +27,7 @@ entrypoints:
     privileged: yes
     dir: /srv
     restart: always
-    publish: [80, 12:30, "8080/http"]
+    publish: [80, "8080/http"]
     sysctls: {net.core.somaxconn: 1024}
     log: {type: journald, config: {tag: 0123}}
     healthcheck: {tcp_ports: [6379], http_port: 90, url: /up, code: 0200}
@@ -50,7 +50,7 @@ def test_every_key_reaches_the_message_and_text_stays_text():
     entry = made.entrypoint
     assert (made.appname, entry.name, list(entry.commands)) == ("shop", "web", ["serve", "--port", "6379"])
     assert (entry.privileged, entry.dir, entry.restart) == (True, "/srv", "always")
-    assert list(entry.publish) == ["80", "12:30", "8080/http"]
+    assert list(entry.publish) == ["80", "8080/http"]
     assert dict(entry.sysctls) == {"net.core.somaxconn": "1024"}
     assert (entry.log.type, dict(entry.log.config)) == ("journald", {"tag": "0123"})
     health = entry.healthcheck
@@ -80,9 +80,11 @@ def test_what_is_absent_is_absent_in_the_message():
 
 
 def test_commands_win_over_cmd_and_merge_keys_work():
-    text = "x-base: &b {dir: /x, cmd: a}\nappname: a\nentrypoints:\n  web:\n    <<: *b\n    commands: ['a  b', c]\n"
+    text = (
+        "x-base: &b {dir: /x, cmd: a}\nappname: a\nentrypoints:\n  web:\n    <<: *b\n    commands: ['a  b', c, 1:30]\n"
+    )
     made = spec.parse(text, "web", "s")
-    assert list(made.entrypoint.commands) == ["a  b", "c"]
+    assert list(made.entrypoint.commands) == ["a  b", "c", "1:30"]
     assert made.entrypoint.dir == "/x"
     assert made.warnings == []
 
@@ -299,7 +301,7 @@ def test_check_tells_all_mistakes_of_all_files(eru, tmp_path):
     assert [line.partition("bad.yaml")[2] for line in done.err.splitlines() if line.startswith("✗")] == [
         ":1: appnam is not a key of specs; did you mean appname?",
         ":3: entrypoints.w_b: entrypoint name 'w_b': entrypoint name has '_' character",
-        ":3: entrypoints.w_b.publish must be a list, but is '80'",
+        ":3: entrypoints.w_b.publish must be a list, but is '80'; write [80]",
         ":4: entrypoints.ok.healthcheck.code must be a whole number, but is 'x'",
         ": appname is missing; add a line `appname: NAME`",
     ]

@@ -14,6 +14,7 @@ from eru.cli.suggest import did_you_mean
 from eru.model.errors import InvalidInput
 from eru.model.names import check_entrypoint, check_name
 
+_ENTRY = f"entrypoints.{ANY}"
 DURATION = re.compile(r"\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h))+")
 THRESHOLD = re.compile(r"[1-9]\d{0,3}")
 
@@ -29,6 +30,7 @@ OTHERS = {
     **dict.fromkeys(("ports", "port", "expose"), "it is called publish, below an entrypoint"),
     **dict.fromkeys(("services", "containers"), "it is called entrypoints; `eru import` reads compose files"),
     **dict.fromkeys(("working_dir", "workdir"), "it is called dir, below an entrypoint"),
+    **dict.fromkeys(("apiversion", "kind", "metadata"), "that is of a Kubernetes manifest; `eru spec example` is one"),
     "name": "it is called appname",
 }
 
@@ -79,13 +81,20 @@ def _mapping(view: View, path: str) -> Iterator[Finding]:
         if name.startswith(NOTE):
             continue
         if name not in known:
-            hint = _elsewhere(name) or did_you_mean(name, known)
+            hint = _elsewhere(name) or did_you_mean(name, known) or _indented(each, path)
             yield Finding(f"{each.where}: {each.path} is not a key of specs", hint, each.path, unknown=True)
             continue
         key = KEYS[f"{path}.{name}" if path else name]
         if key.unused and not each.absent:
             yield Finding(f"{each.where}: {each.path} is not used, core has no such hook", path=each.path, ignored=True)
         yield from _value(each, f"{path}.{name}" if path else name, key.kind)
+
+
+def _indented(view: View, path: str) -> str:
+    """A hint for an entrypoint that begins at the margin."""
+    known = below(_ENTRY)
+    at_top = not path and view.has_keys
+    return "indent it deeper, below entrypoints" if at_top and any(key in known for key in view.mapping()) else ""
 
 
 def _elsewhere(name: str) -> str:
@@ -102,6 +111,8 @@ def _value(view: View, path: str, kind: Kind) -> Iterator[Finding]:
             for name, each in view.mapping().items():
                 if path == "entrypoints":
                     yield from _entry_name(name, each)
+                    if name in below(_ENTRY) and not each.has_keys:
+                        raise each.wrong("a mapping (key: value)", "indent it deeper, below the name of an entrypoint")
                 yield from _mapping(each, f"{path}.{ANY}")
         elif kind is Kind.MAPPING:
             yield from _mapping(view, path)

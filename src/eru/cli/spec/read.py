@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eru.cli.exits import Problem, not_found, usage
-from eru.cli.spec import check
+from eru.cli.spec import check, values
 from eru.cli.spec.expand import expand
 from eru.cli.spec.view import View, child, root_of
 from eru.cli.suggest import did_you_mean
@@ -61,6 +61,8 @@ def parse(
     if variables is not None and root.node is not None:
         expand(root.node, source, variables)
     found = [each for each in check.findings(root) if strict or each.about(entry)]
+    if strict:
+        found += values.findings(root)
     check.refuse([each for each in found if strict or not each.unknown], source)
     warnings = [each.told for each in found if each.ignored]
     if not strict:
@@ -208,5 +210,7 @@ async def _fetch(place: str) -> bytes:
         number = error.os_error.errno or 0
         reason = os.strerror(number) if number > 0 else error.os_error.strerror or "unknown"
         raise Problem(f"spec {place}: its server cannot be reached: {reason.lower()}") from None
+    except aiohttp.ClientResponseError:  # its text has pages of bytes
+        raise Problem(f"spec {place}: what listens there does not speak HTTP as it should") from None
     except aiohttp.ClientError as error:
         raise Problem(f"spec {place}: {error}") from None

@@ -12,7 +12,7 @@ from eru.cli.exits import Exit, Problem, not_found
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.show.talk import counted
-from eru.cli.spec import check
+from eru.cli.spec import check, values
 from eru.cli.spec.expand import expand
 from eru.cli.spec.read import called, read
 from eru.cli.spec.view import child, root_of
@@ -85,7 +85,7 @@ async def _one(place: str, entry: str) -> tuple[dict[str, Any], list[check.Findi
         root = root_of(text, source)
         if root.node is not None:
             expand(root.node, source, os.environ)
-        found = check.findings(root)
+        found = check.findings(root) + values.findings(root)
         top = root.mapping()
         told["app"] = child(top, "appname").text()
         told["entrypoints"] = list(child(top, "entrypoints").mapping())

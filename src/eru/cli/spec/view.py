@@ -36,16 +36,21 @@ class View:
         return node is None or (isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NOTHING)
 
     @property
+    def has_keys(self) -> bool:
+        """Whether it is a mapping."""
+        return isinstance(self.node, yaml.MappingNode)
+
+    @property
     def where(self) -> str:
         return f"{self.source}:{self.line + 1}"
 
-    def wrong(self, expected: str) -> Problem:
+    def wrong(self, expected: str, hint: str = "") -> Problem:
         """The error for a value of another type."""
         kinds = {yaml.ScalarNode: "a single value", yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}
         found = kinds.get(type(self.node), "nothing")
         if isinstance(self.node, yaml.ScalarNode):
             found = repr(self.node.value[:40])
-        return usage(f"{self.where}: {self.path or 'the spec'} must be {expected}, but is {found}")
+        return usage(f"{self.where}: {self.path or 'the spec'} must be {expected}, but is {found}", hint=hint)
 
     def mapping(self) -> dict[str, View]:
         """Children by key; {} when absent. Merge keys (`<<`) are followed."""
@@ -77,12 +82,16 @@ class View:
             raise self.wrong("text")
         return str(self.node.value)
 
-    def texts(self) -> list[str]:
+    def items(self) -> list[View]:
         if self.absent:
             return []
         if not isinstance(self.node, yaml.SequenceNode):
-            raise self.wrong("a list")
-        return [View(item, f"{self.path}[{index}]", self.source).text() for index, item in enumerate(self.node.value)]
+            scalar = isinstance(self.node, yaml.ScalarNode)
+            raise self.wrong("a list", f"write [{self.text()}]" if scalar and " " not in self.text() else "")
+        return [View(item, f"{self.path}[{index}]", self.source) for index, item in enumerate(self.node.value)]
+
+    def texts(self) -> list[str]:
+        return [item.text() for item in self.items()]
 
     def pairs(self) -> dict[str, str]:
         return {key: view.text() for key, view in self.mapping().items()}
@@ -107,13 +116,32 @@ def root_of(text: str, source: str) -> View:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise usage(f"{source}{line} is not YAML: {problem}") from None
+        raise _not_yaml(error, source) from None
     if node is None:
         raise usage(f"{source} is empty")
     return View(node, "", source)
+
+
+def _not_yaml(error: yaml.YAMLError, source: str) -> Problem:
+    """Where and why; for what is opened and never closed, the line where it is opened."""
+    mark, start = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    if problem == "but found another document":
+        problem, hint = "a second document begins here, and a spec is one", "put each app into a file of its own"
+    elif problem == "found unexpected end of stream" and start is not None:
+        mark, problem, hint = start, "a quote is opened here and not closed", ""
+    elif str(problem).endswith("but got '<stream end>'") and start is not None:
+        mark, problem, hint = start, "a bracket is opened here and not closed", ""
+    elif "'\\t'" in str(problem):
+        hint = "indent with spaces; YAML takes no tabs"
+    elif str(problem).startswith("expected <block end>"):
+        problem, hint = "this line is not indented as the ones around it", ""
+    elif problem == "mapping values are not allowed here":
+        hint = "put text that has a colon into quotes"
+    else:
+        hint = ""
+    line = f":{mark.line + 1}" if mark is not None else ""
+    return usage(f"{source}{line} is not YAML: {problem}", hint=hint)
 
 
 def child(keys: dict[str, View], name: str) -> View:
