@@ -212,7 +212,9 @@ class _Merge:
 def _arguments(core: Core, request: LogRequest) -> dict[str, Any]:
     """Checked before an engine sees them. Raises InvalidInput."""
     tail = request.tail or "all"
-    if tail != "all" and not tail.isdigit():
+    if tail[0] == "-" and tail[1:].isdecimal():
+        tail = "all"  # as Docker takes it
+    if tail != "all" and not tail.isdecimal():
         raise InvalidInput(f"tail {request.tail!r} must be a number of lines, or all")
     now_ns = core.world.clock.now_ns()
     times = {
