@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from eru.agent.metrics.statsd import Statsd
 from eru.agent.notices import Notices
 from eru.agent.report import Reporter
 from eru.agent.settings import AgentSettings, TlsSettings
-from eru.agent.state import StateDir, remove_pid, write_pid
+from eru.agent.state import PidFile, StateDir
 from eru.agent.watch import Watcher
 from eru.agent.workloads import MineFilter, Workload
 from eru.lib.tasks import TaskOwner
@@ -47,7 +48,6 @@ async def run_agent(settings: AgentSettings, world: World) -> int:
 
     Raises InvalidInput for what makes a start senseless (state, pid file, API address).
     """
-    agent = Agent(settings, world)
     loop = asyncio.get_running_loop()
     asked: asyncio.Future[signal.Signals] = loop.create_future()
 
@@ -57,7 +57,22 @@ async def run_agent(settings: AgentSettings, world: World) -> int:
 
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
-    write_pid(settings.pid)
+    pid = PidFile(settings.pid)
+    try:
+        state = StateDir(settings.state_dir)
+        await state.claim(world)
+        with contextlib.closing(state):
+            if not await pid.claim(world):
+                settings.remarks.append(f"pid file {settings.pid} belongs to another running agent, this one has none")
+            await _until_asked(Agent(settings, world, state), asked)
+    finally:
+        pid.remove()
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+    return 0
+
+
+async def _until_asked(agent: Agent, asked: asyncio.Future[signal.Signals]) -> None:
     try:
         await agent.start()
         number = await asked
@@ -66,21 +81,16 @@ async def run_agent(settings: AgentSettings, world: World) -> int:
     except BaseException:
         await agent.close(farewell=False)
         raise
-    finally:
-        remove_pid(settings.pid)
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
-    return 0
 
 
 class Agent:
     """The composition. Follows the watcher and tells the keepers."""
 
-    def __init__(self, settings: AgentSettings, world: World) -> None:
+    def __init__(self, settings: AgentSettings, world: World, state: StateDir) -> None:
         self.settings = settings
         self.world = world
         self.notices = Notices(world)
-        self.state = StateDir(settings.state_dir)
+        self.state = state
         self.runtime = DockerRuntime(settings.docker, settings.timeout_s)
         self.core = _core_client(settings, world)
         self.hub = Hub()
@@ -128,6 +138,8 @@ class Agent:
     async def start(self) -> None:
         """Everything runs when this returns; core or engine may still be away."""
         _log.info("agent starts", version=eru.__version__, settings=self.settings.masked())
+        for remark in self.settings.remarks:
+            _log.warning(remark)
         if self.settings.unknown_keys:
             _log.warning("config keys are unknown and ignored", keys=self.settings.unknown_keys)
         if self.state.complaint:
@@ -164,7 +176,6 @@ class Agent:
         await self.runtime.close()
         for target in self.statsd:
             target.close()
-        self.state.close()
 
     # Follower of the watcher.
 

@@ -1,6 +1,7 @@
 """The agent's settings: the published agent.yaml, its flags and environment, and our additions.
 
-Order: built-in defaults, then the file, then the environment, then flags.
+Order: built-in defaults, then the file and what lies over it (see
+`settings_given`), then the environment, then flags.
 Unknown keys in the file are tolerated and named once in the log. Keys that
 the published agent does not know are marked *own* below; leaving them out
 gives the published behaviour.
@@ -14,16 +15,20 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
-import yaml
 
+from eru.agent.settings_given import explained, from_environment, lay_over, parse_given, read_given
 from eru.model.errors import InvalidInput
 
 DEFAULT_PATH = "/etc/eru/agent.yaml"
 DISCARD = "__discard__"
+STATE_DIRS = Path("/var/lib/eru/agent/nodes")  # one for each node whose agent was told no other
 _FORWARD_SCHEMES = ("tcp", "udp", "journal", "syslog", "syslog+udp", "syslog+tcp", "file")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_LEVELS = {"debug", "info", "warn", "warning", "error", "fatal"}
+_OTHER_LEVELS = {"trace": "debug", "panic": "fatal", "disabled": "fatal"}  # of the published program
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
@@ -122,11 +127,12 @@ class AgentSettings(msgspec.Struct, kw_only=True):
     healthcheck: HealthSettings = msgspec.field(default_factory=HealthSettings)
     global_connection_timeout: int | float | str = "5s"
     register: RegisterSettings = msgspec.field(default_factory=RegisterSettings)
-    state_dir: str = "/var/lib/eru/agent"
+    state_dir: str = ""
     log_level: str = "info"
     in_container: bool = False
     filter_by_label: bool = False
     unknown_keys: list[str] = []
+    remarks: list[str] = []
 
     @property
     def timeout_s(self) -> float:
@@ -209,15 +215,20 @@ def load_settings(
     flags: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> AgentSettings:
-    """Settings from file, environment and flags (keys as in `FLAGS`), checked.
+    """Settings from files, environment and flags (keys as in `FLAGS`), checked.
 
     `path` None: ERU_AGENT_CONFIG_PATH or the default path; a missing default
-    file is fine as long as `core` comes from elsewhere, a named one must exist.
+    file is fine as long as `core` comes from elsewhere; for a named one see `read_given`.
     Raises InvalidInput with the key, the value and what was expected.
     """
     environ = environ or {}
     chosen = path or environ.get("ERU_AGENT_CONFIG_PATH") or DEFAULT_PATH
-    settings = _from_file(chosen, required=bool(path or environ.get("ERU_AGENT_CONFIG_PATH")))
+    required = bool(path or environ.get("ERU_AGENT_CONFIG_PATH"))
+    given, remark = read_given(AgentSettings, chosen, required, environ)
+    named = from_environment(AgentSettings, environ)
+    lay_over(given, named)
+    settings = _typed(given, f"{chosen} and CONFIGOR variables" if named else chosen)
+    settings.remarks = [remark] if remark else []
     for flag in FLAGS:
         name = _ENV_NAMES.get(flag, "ERU_AGENT_" + flag.upper().replace("-", "_"))
         if environ.get(name):
@@ -236,6 +247,11 @@ def checked(settings: AgentSettings) -> AgentSettings:
     """The settings with defaults filled in. Raises InvalidInput for what cannot work."""
     settings.hostname = settings.hostname or socket.gethostname()
     settings.pid = settings.pid or "./agent.pid"
+    settings.state_dir = settings.state_dir or str(STATE_DIRS / f"{quote(settings.hostname, safe='')}")
+    level = settings.log_level.lower()
+    settings.log_level = _OTHER_LEVELS.get(level, level)
+    if settings.log_level not in _LEVELS:
+        raise InvalidInput(f"log_level {level!r} is unknown, expected one of {', '.join(sorted(_LEVELS))}")
     health = settings.healthcheck
     health.interval = health.interval if health.interval > 0 else 60
     health.timeout = health.timeout if health.timeout > 0 else 10
@@ -279,33 +295,16 @@ def unknown_forward(forward: str) -> str | None:
     return None if _host_port(rest) else f"log.forwards {forward!r} is not of the form {scheme}://host:port"
 
 
-def _from_file(path: str, required: bool) -> AgentSettings:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if required:
-            raise InvalidInput(f"config file {path} does not exist") from None
-        return AgentSettings()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"config file {path} cannot be read: {error}") from error
-    return parse_settings(text, path)
-
-
 def parse_settings(text: str, origin: str = "agent.yaml") -> AgentSettings:
     """Settings of a YAML text, unchecked. Raises InvalidInput naming the key."""
-    try:
-        loaded = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(loaded, dict):
-        raise InvalidInput(f"{origin} must hold keys and values, not a {type(loaded).__name__}")
-    if isinstance(loaded.get("core"), str):
-        loaded["core"] = [part.strip() for part in loaded["core"].split(",")]
-    given = _without_nulls(loaded)
+    return _typed(parse_given(AgentSettings, text, origin), origin)
+
+
+def _typed(given: dict[str, Any], origin: str) -> AgentSettings:
     try:
         settings = msgspec.convert(given, AgentSettings, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"{origin}: {error}") from error
+        raise explained(error, given, origin) from error
     settings.unknown_keys = sorted(_unknown(given, settings))
     return settings
 
@@ -318,13 +317,6 @@ def _unknown(given: dict[str, Any], group: msgspec.Struct, above: str = "") -> I
             yield above + key + (f" (is {above}{meant[0]} meant?)" if meant else "")
         elif isinstance(value, dict) and isinstance(inner := getattr(group, key), msgspec.Struct):
             yield from _unknown(value, inner, f"{above}{key}.")
-
-
-def _without_nulls(value: Any) -> Any:
-    """`key:` with nothing behind it means the default, as in the published loader."""
-    if isinstance(value, dict):
-        return {str(key): _without_nulls(part) for key, part in value.items() if part is not None}
-    return value
 
 
 def _override(settings: AgentSettings, origin: str, flag: str, value: Any) -> None:

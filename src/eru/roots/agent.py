@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -62,15 +64,40 @@ def _command(config: str | None, check_only_mine: bool, check_config: bool, **gi
         click.echo(yaml.safe_dump(settings.masked(), sort_keys=False), nl=False)
         return 0
     configure_logging(settings.log_level, stream=sys.stderr)
-    with process.pid_file(settings.pid, "agent"):
-        return process.run_on_fastest_loop(run_agent(settings, real_world()))
+    return process.run_on_fastest_loop(run_agent(settings, real_world()))
 
 
-command = click.Command(
+class _PublishedSpelling(click.Command):
+    """Also takes flags as the published program does: `-config FILE`, `--check-only-mine=true`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        switches = {option for param in self.params if isinstance(param, click.Option) for option in param.opts}
+        return super().parse_args(ctx, list(_respelt(args, switches)))
+
+
+def _respelt(args: list[str], switches: set[str]) -> Iterator[str]:
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        if name.startswith("-") and name not in switches and "-" + name in switches:
+            name = "-" + name
+        if name == "--check-only-mine" and equals:
+            if value.lower() in ("1", "t", "true"):
+                yield name
+        else:
+            yield name + equals + value
+
+
+command = _PublishedSpelling(
     name="agent",
     callback=_command,
     params=_options(),
     help=_command.__doc__,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-click.version_option(__version__, "-v", "--version", message="%(version)s")(command)
+_VERSION = f"""\
+Version:        {__version__}
+Git hash:       -
+Built:          -
+Python version: {platform.python_version()}
+OS/Arch:        {sys.platform}/{platform.machine()}"""
+click.version_option(__version__, "-v", "--version", message=_VERSION)(command)

@@ -77,6 +77,7 @@ def test_defaults_zeros_and_nulls() -> None:
         ("core: [nowhere]", "'nowhere' is not of the form host:port"),
         ("core: [a:1]\nheartbeat_interval: soon", "heartbeat_interval"),
         ("core: [a:1]\nstore: redis", "store 'redis' is unknown"),
+        ("core: [a:1]\nlog_level: loud", "log_level 'loud' is unknown, expected one of debug"),
         ("core: [a:1]\ndocker: {endpoint: /var/run/docker.sock}", "must start with unix:// or tcp://"),
         ("core: [a:1]\nmetrics: {transfers: [x]}", "metrics.transfers 'x'"),
         ("core: [a:1]\napi: {addr: web}", "api.addr 'web'"),
