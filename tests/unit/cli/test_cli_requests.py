@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from eru.cli.node.change import _default_endpoint
+from eru.cli.settings import Settings
 from eru.wire import core_pb2 as pb
 from support.cli_samples import NODE, ONE, OTHER, TWO, WORKLOAD, asked, bag
 from support.scripted_core import Fails
@@ -218,3 +220,19 @@ def test_snapshot_of_status(eru, script):
     lines = eru("status", "--once").out.splitlines()
     assert lines[3].split("│")[4].strip() == "healthy"
     assert lines[4].split("│")[4].strip() == "unreported"
+
+
+@pytest.mark.parametrize("core", ["10.0.0.9:5001", "core.example:5001", "127.0.0.1:1,10.0.0.9:5001"])
+def test_a_socket_of_this_machine_is_no_endpoint_for_a_core_elsewhere(core: str):
+    assert _default_endpoint(Settings(eru=core), tls=False).startswith("tcp://")
+    assert _default_endpoint(Settings(eru="127.0.0.1:5001", program="eru-cli"), tls=False).startswith("tcp://")
+
+
+def test_an_empty_size_is_no_limit_and_a_variable_without_a_value_goes_as_it_is(eru, script, spec):
+    script.answers["CreateWorkload"] = []
+    line = ["workload", "deploy", "--pod", "p", "--entry", "web", "--image", "i", "--env", "A", "--memory", "", spec]
+    assert eru(*line, published=True).code == 0
+    (request,) = script.requests("CreateWorkload")
+    assert list(request.env) == ["A"]
+    assert (bag(request)["cpumem"]["memory-limit"], bag(request)["cpumem"]["memory-request"]) == (0, 0)
+    assert eru(*line).code == 2

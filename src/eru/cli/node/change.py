@@ -17,6 +17,7 @@ from eru.cli.lazy import verb
 from eru.cli.node.verbs import show
 from eru.cli.parse import pairs
 from eru.cli.session import Session
+from eru.cli.settings import Settings
 from eru.cli.show import tables
 from eru.cli.show.document import as_data
 from eru.cli.spec import bags
@@ -40,9 +41,9 @@ def _options(*options: Decorator) -> Decorator:
 
 
 _engine = _options(
-    click.option("--ca", default="", metavar="FILE", help="Authority of the engine's certificate."),
-    click.option("--cert", default="", metavar="FILE", help="Certificate to show to the engine."),
-    click.option("--key", default="", metavar="FILE", help="Its private key."),
+    click.option("--ca", default="", metavar="FILE", type=click.Path(), help="Authority of the engine's certificate."),
+    click.option("--cert", default="", metavar="FILE", type=click.Path(), help="Certificate to show to the engine."),
+    click.option("--key", default="", metavar="FILE", type=click.Path(), help="Its private key."),
     click.option("--tls-default", is_flag=True, help=f"Take these three files from {DOCKER_TLS}."),
 )
 _resources = _options(
@@ -77,7 +78,7 @@ async def add(session: Session, pod: str, **values: Any) -> None:
     files = _tls_files(values)
     asked = pb.AddNodeOptions(
         nodename=values["nodename"] or socket.gethostname(),
-        endpoint=_endpoint(values["endpoint"]) or _default_endpoint(bool(files["ca"])),
+        endpoint=_endpoint(values["endpoint"]) or _default_endpoint(session.settings, bool(files["ca"])),
         podname=pod,
         labels=pairs("--label", values["label"]),
         resources=bags.encoded(bags.node_bags(values)),
@@ -171,9 +172,16 @@ def _endpoint(text: str) -> str:
     return text
 
 
-def _default_endpoint(tls: bool) -> str:
-    """This machine's own address with Docker's port, as published clients fill it in."""
-    if not tls and os.path.exists("/var/run/docker.sock"):
+_HERE = re.compile(r"(localhost|127\.[0-9.]+|\[::1\]):\d+|unix:.*")
+
+
+def _default_endpoint(settings: Settings, tls: bool) -> str:
+    """This machine's own address with Docker's port, as published clients fill it in.
+
+    Its socket only where core is on this machine, too: core is who opens it.
+    """
+    local = _HERE.fullmatch(settings.eru) is not None and not settings.published
+    if local and not tls and os.path.exists("/var/run/docker.sock"):
         return "unix:///var/run/docker.sock"
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -98,7 +98,7 @@ def _cpu(option: str, number: float | None, delta: bool) -> float:
 
 def _sizes(what: str, both: str | None, request: str | None, limit: str | None, delta: bool) -> tuple[int, int]:
     read = size if delta else positive_size
-    if both:
+    if both is not None:  # an empty one is no limit, as published
         number = read(f"--{what}", both)
         return number, number
     return read(f"--{what}-request", request or ""), read(f"--{what}-limit", limit or "")

@@ -186,7 +186,7 @@ async def remove_ids(session: Session, wanted: Sequence[str], named: dict[str, s
 @asking
 async def dissociate(session: Session, **values: Any) -> int:
     """Forget workloads and give back their grants, without touching what runs."""
-    published = session.settings.program == "eru-cli" and not (values["app"] or values["entry"] or values["label"])
+    published = session.settings.published and not (values["app"] or values["entry"] or values["label"])
     picked = await _chosen(session, {**values, "yes": values["yes"] or published}, "dissociate")
     if values["dry_run"]:
         return await plan(session, picked, "be forgotten; what runs goes on, and core will not know of it")

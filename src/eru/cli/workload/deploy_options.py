@@ -152,7 +152,7 @@ def effective_user(session: Session, given: str | None) -> str:
     """The published program always says root; ours leaves it to the image."""
     if given is not None:
         return given
-    return "root" if session.settings.program == "eru-cli" else ""
+    return "root" if session.settings.published else ""
 
 
 def message(
@@ -166,7 +166,7 @@ def message(
 
         json_object("--raw-args", raw)
     for item in values["env"]:
-        if "=" not in item:
+        if "=" not in item and not session.settings.published:  # to Docker, a name alone is one to leave out
             raise usage(f"--env {item!r} is not of the form KEY=VALUE")
     strategy = choice("--deploy-strategy", values.get("deploy_strategy", "AUTO"), STRATEGIES)
     return pb.DeployOptions(

@@ -198,7 +198,7 @@ def confirm(session: Session, action: str, picked: Chosen, *, yes: bool, final: 
             why=[*why, *([f"and {more} more"] if more > 0 else [])],
             hint="add --yes; --dry-run shows what would be done",
         )
-    if not picked.picked and not (final and session.settings.program != "eru-cli"):
+    if not picked.picked and not (final and not session.settings.published):
         return
     session.banner()
     for line in listing(picked, LISTED_MAX).splitlines():
@@ -215,7 +215,9 @@ def confirm(session: Session, action: str, picked: Chosen, *, yes: bool, final: 
 
 
 def _declined() -> Problem:
-    return Problem("nothing was done", code=Exit.ERROR)
+    return Problem(
+        "nothing was done", code=Exit.ERROR, hint="to be sure before it asks, --dry-run shows what it would do"
+    )
 
 
 def listing(picked: Chosen, most: int | None = None) -> str:
