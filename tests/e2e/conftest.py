@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from support.agent_node import TcpSink
+from support.agent_node import NODE, AgentProcess, RecordingCore, TcpSink, Workloads, recording_core
 from support.user_cluster import Cluster
 
 
@@ -40,3 +41,36 @@ async def sink() -> AsyncIterator[TcpSink]:
     await sink.start()
     yield sink
     await sink.stop()
+
+
+# The suites of the agent. A module that defines `NODE` has a node of its own: nothing of others is counted there.
+
+
+def _node(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request.module, "NODE", NODE))
+
+
+@pytest.fixture
+async def core(request: pytest.FixtureRequest) -> AsyncIterator[RecordingCore]:
+    """A core that knows the node and records what it is told."""
+    async with recording_core() as core:
+        core.known = {_node(request)}
+        yield core
+
+
+@pytest.fixture
+def workloads(request: pytest.FixtureRequest, docker_endpoint: str) -> Iterator[Workloads]:
+    """Containers on the node, removed at the end."""
+    made = Workloads(docker_endpoint, _node(request))
+    yield made
+    made.clean()
+
+
+@pytest.fixture
+async def agent(
+    request: pytest.FixtureRequest, core: RecordingCore, docker_endpoint: str, tmp_path: Path
+) -> AsyncIterator[AgentProcess]:
+    """The agent beside the machine's Docker, not started yet; killed at the end."""
+    process = AgentProcess(tmp_path, core.port, docker_endpoint, hostname=_node(request))
+    yield process
+    await process.end(signal.SIGKILL)

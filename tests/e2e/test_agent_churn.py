@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
-from collections.abc import AsyncIterator
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from support.agent_node import AgentProcess, RecordingCore, TcpSink, Workloads, recording_core, until
-from support.docker import free_port
+from support.agent_node import WAIT_S, AgentProcess, RecordingCore, TcpSink, Workloads, until
 
 pytestmark = pytest.mark.docker
 NODE = "churn-node"  # nothing of others is counted
@@ -21,41 +19,18 @@ WAVES = 5  # the number is not the point: one file or task left per container wo
 AT_ONCE = 30
 HANDS = 8  # containers made or removed at the same time
 MIB = 1 << 20
+KEPT_MAX = (4, 2, 8.0)  # open files, tasks, MiB after all waves but the first
 
 
 @pytest.fixture
-async def core() -> AsyncIterator[RecordingCore]:
-    async with recording_core() as core:
-        core.known = {NODE}
-        yield core
+async def agent(agent: AgentProcess, sink: TcpSink) -> AgentProcess:
+    agent.forward_to(sink.address)
+    agent.start()
+    await until(agent.fine, "the agent to see core and engine")
+    return agent
 
 
-@pytest.fixture
-async def workloads(docker_endpoint: str) -> AsyncIterator[Workloads]:
-    made = Workloads(docker_endpoint, NODE)
-    yield made
-    made.clean()
-
-
-@pytest.fixture
-async def agent(
-    core: RecordingCore, sink: TcpSink, docker_endpoint: str, tmp_path: Path
-) -> AsyncIterator[AgentProcess]:
-    process = AgentProcess(
-        tmp_path,
-        core.port,
-        docker_endpoint,
-        hostname=NODE,
-        api={"addr": f"127.0.0.1:{free_port()}"},
-        log={"forwards": [f"tcp://127.0.0.1:{sink.port}"]},
-    )
-    process.start()
-    await until(process.fine, "the agent to see core and engine")
-    yield process
-    await process.end(signal.SIGKILL)
-
-
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_containers_in_waves_leave_nothing_behind(
     core: RecordingCore, agent: AgentProcess, sink: TcpSink, workloads: Workloads
 ) -> None:
@@ -63,10 +38,13 @@ async def test_containers_in_waves_leave_nothing_behind(
     files, tasks, before = await held(agent)
     for _ in range(WAVES - 1):
         await wave(core, agent, sink, workloads)
-    after = await held(agent)
-    assert after[0] <= files + 4, "open files"
-    assert after[1] <= tasks + 2, "tasks"
-    assert after[2] <= before + 8 * MIB, f"memory: {before // MIB} MiB before, {after[2] // MIB} MiB after"
+    deadline = time.monotonic() + WAIT_S
+    while True:  # what it still closes is none of what it keeps
+        after = await held(agent)
+        kept = (after[0] - files, after[1] - tasks, (after[2] - before) / MIB)
+        if all(is_ <= most for is_, most in zip(kept, KEPT_MAX, strict=True)):
+            break
+        assert time.monotonic() < deadline, f"(files, tasks, MiB) kept: {kept}, {KEPT_MAX} may be"
     assert not list((agent.folder / "state" / "cursors").iterdir()), "cursors"
 
 
@@ -84,7 +62,7 @@ async def wave(core: RecordingCore, agent: AgentProcess, sink: TcpSink, workload
     with ThreadPoolExecutor(HANDS) as pool:
         await asyncio.to_thread(lambda: list(pool.map(one, range(AT_ONCE))))
         ids = workloads.ids[begun:]
-        await until(lambda: {record["id"] for record in sink.records()} >= set(ids), "a line of each", 60)
+        await until(lambda: {record["id"] for record in sink.records()} >= set(ids), "a line of each", 120)
         remove = [f"/containers/{id}?force=1&v=1" for id in ids]
         await asyncio.to_thread(lambda: list(pool.map(lambda path: workloads.ask("DELETE", path), remove)))
     del workloads.ids[begun:]
@@ -94,7 +72,7 @@ async def wave(core: RecordingCore, agent: AgentProcess, sink: TcpSink, workload
         return {"eru_agent_workloads 0", "eru_agent_log_pumps 0", "eru_agent_status_waiting 0"} <= set(lines)
 
     try:
-        await until(forgotten, "all forgotten", 60)
+        await until(forgotten, "all forgotten", 120)
     except AssertionError:
         counts = [line for line in (await agent.get("/metrics")).decode().splitlines() if line.startswith("eru_agent")]
         raise AssertionError(f"not all is forgotten: {counts}\n{agent.said()[-2000:]}") from None
@@ -102,7 +80,7 @@ async def wave(core: RecordingCore, agent: AgentProcess, sink: TcpSink, workload
 
 
 async def held(agent: AgentProcess) -> tuple[int, int, int]:
-    """Open files, tasks and bytes of memory of the process, when it has come to rest."""
+    """Open files, tasks and bytes of memory of the process after a moment of rest."""
     await asyncio.sleep(1.5)
     tasks = json.loads(await agent.get("/profile/"))["goroutine"]
     return len(os.listdir(f"/proc/{agent.pid}/fd")), tasks, memory(agent, "VmRSS")
@@ -114,6 +92,7 @@ def memory(agent: AgentProcess, field: str) -> int:
     return int(found.split()[0]) << 10
 
 
+@pytest.mark.timeout(600)
 async def test_a_reader_that_stops_reading_stalls_nobody(
     agent: AgentProcess, sink: TcpSink, workloads: Workloads
 ) -> None:
@@ -126,10 +105,10 @@ async def test_a_reader_that_stops_reading_stalls_nobody(
     await reader.readuntil(b"\r\n\r\n")
     frozen.transport.pause_reading()
     id = workloads.run("sh", "-c", f"seq {lines}; echo end >&2; sleep 1000", app="flood")
-    size = int(await asyncio.wait_for(reader.readuntil(b"\r\n"), 150), 16)
+    size = int(await asyncio.wait_for(reader.readuntil(b"\r\n"), 240), 16)
     assert json.loads(await reader.readexactly(size))["data"] == "end", "another reader gets its records"
     end = sink.data.count
-    await until(lambda: end(b"\n") == lines + 1, "every line at the receiver", 60)
+    await until(lambda: end(b"\n") == lines + 1, "every line at the receiver", 240)
     text = (await agent.get("/metrics")).decode()
     dropped = next(line for line in text.splitlines() if line.startswith("eru_agent_log_readers_dropped_total"))
     assert 0 < int(dropped.split()[1]) < lines, "the reader that does not read loses records, and they are counted"

@@ -22,7 +22,7 @@ from support.core_processes import CoreProcess
 from support.machines import ROOT, Machine, machines
 from support.user_cluster import ERU
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 EXAMPLE = ROOT / "examples" / "agent.yaml"
 POD = "eru"
 COUNTING = """i=0; while [ $i -lt 400 ]; do echo "$ERU_NODE_NAME $i"; i=$((i+1)); sleep 0.01; done; sleep 1000"""
@@ -40,7 +40,7 @@ class Site:
     async def eru(self, *words: str) -> str:
         """The output of a command that must succeed."""
         environ = {**os.environ, "ERU": self.address, "ERU_STATE": str(self.folder), "NO_COLOR": "1"}
-        options: dict[str, Any] = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 90}
+        options: dict[str, Any] = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 180}
         done = await asyncio.to_thread(subprocess.run, [*ERU, *words], env=environ, check=False, **options)
         assert done.returncode == 0, f"eru {' '.join(words)}: {done.stdout}\n{done.stderr}"
         return str(done.stdout)
@@ -172,7 +172,7 @@ def own(sink: TcpSink) -> list[str]:
 
 async def figures(machine: Machine) -> str:
     """What the agent on that machine shows to Prometheus, asked from there."""
-    code = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:12345/metrics', timeout=5).read().decode())"
+    code = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:12345/metrics', timeout=30).read().decode())"
     return await asyncio.to_thread(machine.run, sys.executable, "-c", code)
 
 
@@ -226,18 +226,18 @@ async def test_deployed_as_documented(emptied: Site, sink: TcpSink) -> None:
     await site.eru(*documented(site))
     agents = await site.workloads("eru")
     assert [each["nodename"] for each in agents] == [machine.name for machine in site.machines]
-    await until(lambda: all_up(site), "both nodes available", 30)
+    await until(lambda: all_up(site), "both nodes available")
     assert await is_privileged(site.machines[0], agents[0]["id"]) == (True, "host")
     await site.eru(*chat(site))
     await until(lambda: len(numbers(sink)) == 2, "lines of both")
 
     # An agent ends and comes back while the lines go on.
     await site.eru("workload", "restart", agents[0]["id"])
-    await until(lambda: complete(site, sink), "every line of both", 30)
+    await until(lambda: complete(site, sink), "every line of both")
     for name, got in numbers(sink).items():
         assert len(got) - len(set(got)) <= 100, f"{name} repeated {len(got) - len(set(got))} lines"
-    await until(lambda: all_up(site), "both nodes available again", 30)
-    await until(lambda: all_healthy(site), "all healthy, the agents too", 30)
+    await until(lambda: all_up(site), "both nodes available again")
+    await until(lambda: all_healthy(site), "all healthy, the agents too")
     await shows_figures(site)
 
     # Its own lines are forwarded once each; printing them again would make new ones without end.
@@ -254,10 +254,10 @@ async def test_without_privilege_nothing_is_lost_on_a_plain_machine(emptied: Sit
     spec = site.folder / "agent.yaml"
     spec.write_text(EXAMPLE.read_text().replace("privileged: true", "privileged: false"))
     await site.eru(*documented(site, spec))
-    await until(lambda: all_up(site), "both nodes available", 30)
+    await until(lambda: all_up(site), "both nodes available")
     [first, _] = await site.workloads("eru")
     assert await is_privileged(site.machines[0], first["id"]) == (False, "host")
     await site.eru(*chat(site))
-    await until(lambda: complete(site, sink), "every line of both", 30)
-    await until(lambda: all_healthy(site), "all healthy, the agents too", 30)
+    await until(lambda: complete(site, sink), "every line of both")
+    await until(lambda: all_healthy(site), "all healthy, the agents too")
     await shows_figures(site)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from support.agent_node import AgentProcess, RecordingCore, TcpSink, Workloads, recording_core, until
-from support.docker import ExtraDocker, free_port
+from support.docker import ExtraDocker
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 # Each run of the workload numbers its lines and notes in /out/<run> which ones it has printed.
 PRINTING = """trap "exit 0" TERM; r=$(ls /out | wc -l); : > /out/$r; i=0
 while :; do echo run $r line $i; echo $i >> /out/$r; i=$((i+1)); [ $((i%50)) = 0 ] && sleep 0.02; done"""
@@ -44,8 +44,7 @@ class Site:
             folder,
             core.port,
             docker.unix_endpoint,
-            api={"addr": f"127.0.0.1:{free_port()}"},
-            log={"forwards": [f"tcp://127.0.0.1:{sink.port}"]},
+            log={"forwards": [sink.address]},
         )
 
     def print(self, name: str, **host: object) -> str:
@@ -99,7 +98,7 @@ async def test_dockerd_killed_and_its_workloads_with_it(site: Site) -> None:
     await asyncio.to_thread(site.docker.kill)
     await asyncio.sleep(0.5)
     await asyncio.to_thread(site.docker.start)
-    await until(lambda: len(site.got(again, 1)) > 500, "lines of the next run", 30)
+    await until(lambda: len(site.got(again, 1)) > 500, "lines of the next run")
     await until(lambda: site.core.last(once).id and not site.core.last(once).running, "the other is down")
     await until(lambda: site.core.last(again).running, "the one with a policy is up")
     assert not site.core.last(once).healthy
@@ -119,7 +118,7 @@ async def test_containerd_killed(site: Site) -> None:
     file = site.docker.base / "exec" / "containerd" / "containerd.pid"
     pid = int(file.read_text())
     os.kill(pid, signal.SIGKILL)
-    await until(lambda: int(file.read_text() or pid) != pid, "another one", 30)
+    await until(lambda: file.exists() and int(file.read_text() or pid) != pid, "another one", 120)
     seen = len(site.got(id, 0))
     await until(lambda: len(site.got(id, 0)) > seen + 500, "lines go on")
     assert site.core.last(id).running
@@ -142,7 +141,7 @@ async def test_killed_at_full_speed(site: Site, both: bool) -> None:
     if both:
         await sink.start()
     site.agent.start()
-    await until(lambda: has_ended(sink, last), "the last line", 60)
+    await until(lambda: has_ended(sink, last), "the last line", 240)
     records = sink.records(id)
     got = [int(record["data"]) for record in records]
     size = len(sink.data) / len(records)
@@ -163,7 +162,7 @@ async def test_dockerd_killed_at_full_speed(site: Site) -> None:
     await asyncio.to_thread(site.docker.kill)
     assert str(FULL_SPEED).encode() not in sink.data, "killed too late to show anything"
     await asyncio.to_thread(site.docker.start)
-    await until(lambda: has_ended(sink, "end"), "the last line", 60)
+    await until(lambda: has_ended(sink, "end"), "the last line", 240)
     got = sink.texts(id)
     lost = {str(number) for number in range(1, FULL_SPEED + 1)} - set(got)
     size = sum(len(text) + 1 for text in lost)
@@ -185,6 +184,6 @@ async def test_a_log_driver_that_keeps_nothing(site: Site) -> None:
     got = [int(text) for text in site.sink.texts(id)]
     gaps = [(a, b) for a, b in itertools.pairwise(got) if b != a + 1]
     assert len(gaps) == 1, gaps
-    assert got[0] < 50, "one that starts before the agent hears of it has printed a little"
+    assert got[0] < 500, "one that starts before the agent hears of it has printed a little"
     assert gaps[0][1] > gaps[0][0], "nothing comes twice"
     assert "kept output cannot be read" in site.agent.said()

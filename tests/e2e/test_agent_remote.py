@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from eru.model.nodes import NodeTLS
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 from eru.wire.channel import connect
-from support.agent_node import NODE, POD, AgentProcess, RecordingCore, TcpSink, Workloads, recording_core, until
+from support.agent_node import NODE, POD, AgentProcess, RecordingCore, TcpSink, Workloads, until
 from support.core_processes import CoreProcess
-from support.docker import ExtraDocker, extra_docker, free_port, make_certificates
+from support.docker import ExtraDocker, extra_docker, make_certificates
 
 pytestmark = pytest.mark.docker
 LINES = 60_000
@@ -32,12 +32,6 @@ def docker(docker_endpoint: str) -> Iterator[ExtraDocker]:
         yield docker
 
 
-@pytest.fixture
-async def core() -> AsyncIterator[RecordingCore]:
-    async with recording_core() as core:
-        yield core
-
-
 def files(folder: Path, tls: NodeTLS) -> dict[str, str]:
     """The certificates as files, under the keys of agent.yaml."""
     paths = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
@@ -47,17 +41,10 @@ def files(folder: Path, tls: NodeTLS) -> dict[str, str]:
 
 
 @pytest.fixture
-async def agent(core: RecordingCore, sink: TcpSink, docker: ExtraDocker, tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    process = AgentProcess(
-        tmp_path,
-        core.port,
-        docker.tls_endpoint,
-        api={"addr": f"127.0.0.1:{free_port()}"},
-        log={"forwards": [f"tcp://127.0.0.1:{sink.port}"]},
-    )
-    process.settings["docker"] = {"endpoint": docker.tls_endpoint, "tls": files(tmp_path, docker.tls)}
-    yield process
-    await process.end(signal.SIGKILL)
+def agent(agent: AgentProcess, sink: TcpSink, docker: ExtraDocker, tmp_path: Path) -> AgentProcess:
+    agent.settings["docker"] = {"endpoint": docker.tls_endpoint, "tls": files(tmp_path, docker.tls)}
+    agent.forward_to(sink.address)
+    return agent
 
 
 async def test_status_probes_and_every_line(
@@ -70,7 +57,7 @@ async def test_status_probes_and_every_line(
     probed = {"eru.health.exec": "test -e /proc/1", "eru.health.interval": "1s"}
     id = workloads.run("sh", "-c", script, labels=probed)
     await until(lambda: core.last(id).healthy, "a probe inside over TLS")
-    await until(lambda: sink.texts(id)[-1:] == [str(LINES)], "the last line", 40)
+    await until(lambda: sink.texts(id)[-1:] == [str(LINES)], "the last line")
     await until(lambda: sink.texts(id, "stderr") == ["oops"], "the line of stderr")
     assert sink.texts(id) == [str(number) for number in range(1, LINES + 1)]
 
@@ -79,7 +66,7 @@ async def test_status_probes_and_every_line(
     await until(lambda: sink.texts(again), "first lines")
     await agent.end(signal.SIGKILL)
     agent.start()
-    await until(lambda: sink.texts(again)[-1:] == ["end"], "the end after a restart", 30)
+    await until(lambda: sink.texts(again)[-1:] == ["end"], "the end after a restart")
     assert set(sink.texts(again)) == {*(f"n {number}" for number in range(2000)), "end"}
     await until(lambda: core.last(again).id and not core.last(again).running, "its end")
     workloads.clean()
@@ -91,7 +78,7 @@ async def test_docker_killed_and_back(core: RecordingCore, agent: AgentProcess, 
     await asyncio.to_thread(docker.kill)
     await until(lambda: "engine does not answer" in agent.said(), "it is said")
     await asyncio.to_thread(docker.start)
-    await until(agent.fine, "everything well again", 30)
+    await until(agent.fine, "everything well again")
     heard = len(core.beats)
     await until(lambda: len(core.beats) > heard, "heartbeats go on")
 
@@ -140,7 +127,7 @@ async def test_adds_its_node_to_a_core_that_then_reaches_its_docker(
                     (NODE, True, {"by": "agent"})
                 ]
 
-            await until(available, "a node that lives", 30)
+            await until(available, "a node that lives")
             assert "PRIVATE KEY" not in agent.said()
     finally:
         await agent.end()
@@ -152,6 +139,6 @@ def health(agent: AgentProcess) -> bytes:
     import http.client
 
     host, _, port = agent.settings["api"]["addr"].partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=5)
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
     connection.request("GET", "/healthz")
     return connection.getresponse().read()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.agent_node import AgentProcess, RecordingCore, Workloads, recording_core, until
+from support.agent_node import AgentProcess, Printer, RecordingCore, Workloads, until
 from support.docker import SBIN, free_port
 
 pytestmark = pytest.mark.docker
@@ -65,19 +65,6 @@ class Rsyslog:
 
 
 @pytest.fixture
-async def core() -> AsyncIterator[RecordingCore]:
-    async with recording_core() as core:
-        yield core
-
-
-@pytest.fixture
-async def workloads(docker_endpoint: str) -> AsyncIterator[Workloads]:
-    made = Workloads(docker_endpoint)
-    yield made
-    made.clean()
-
-
-@pytest.fixture
 async def rsyslog(tmp_path: Path) -> AsyncIterator[Rsyslog]:
     made = Rsyslog(tmp_path / "rsyslog", free_port())
     yield made
@@ -85,18 +72,9 @@ async def rsyslog(tmp_path: Path) -> AsyncIterator[Rsyslog]:
 
 
 @pytest.fixture
-async def agent(
-    core: RecordingCore, rsyslog: Rsyslog, docker_endpoint: str, tmp_path: Path
-) -> AsyncIterator[AgentProcess]:
-    process = AgentProcess(
-        tmp_path,
-        core.port,
-        docker_endpoint,
-        api={"addr": f"127.0.0.1:{free_port()}"},
-        log={"forwards": [f"tcp://127.0.0.1:{rsyslog.port}"]},
-    )
-    yield process
-    await process.end(signal.SIGKILL)
+def agent(agent: AgentProcess, rsyslog: Rsyslog) -> AgentProcess:
+    agent.forward_to(f"tcp://127.0.0.1:{rsyslog.port}")
+    return agent
 
 
 def printing(lines: int, burst: int) -> tuple[str, str, str]:
@@ -114,27 +92,26 @@ async def test_every_line_in_the_file_of_its_app(
     for app in ("shop", "mail"):
         workloads.run(*printing(LINES, 500), app=app)
     for app in ("shop", "mail"):
-        await until(lambda: rsyslog.lines(app)[-1:] == [f"line {LINES - 1}"], f"the last line of {app}", 30)  # noqa: B023 - awaited in this round
+        await until(lambda: rsyslog.lines(app)[-1:] == [f"line {LINES - 1}"], f"the last line of {app}")  # noqa: B023 - awaited in this round
         assert rsyslog.lines(app) == [f"line {number}" for number in range(LINES)]
 
 
 async def test_rsyslog_killed_in_the_middle(
-    core: RecordingCore, agent: AgentProcess, rsyslog: Rsyslog, workloads: Workloads
+    core: RecordingCore, agent: AgentProcess, rsyslog: Rsyslog, workloads: Workloads, tmp_path: Path
 ) -> None:
     rsyslog.start()
     agent.start()
     await until(agent.fine, "the engine listed")
-    workloads.run(*printing(LINES, 200), app="shop")
+    printer = Printer(workloads, tmp_path, app="shop")
     await until(lambda: len(rsyslog.lines("shop")) > LINES / 10, "lines flow")
     await asyncio.to_thread(rsyslog.end, signal.SIGKILL)
-    written = len(rsyslog.lines("shop"))
-    assert written < LINES, "killed too late to prove anything"
     await until(lambda: "log receiver" in agent.said(), "the agent says so")
     rsyslog.start()
-    await until(lambda: rsyslog.lines("shop")[-1:] == [f"line {LINES - 1}"], "the last line", 40)
+    printer.end()
+    await until(lambda: printer.printed(rsyslog.lines("shop")), "the last line")
     got = rsyslog.lines("shop")
-    lost = {f"line {number}" for number in range(LINES)} - set(got)
-    assert len(lost) <= LOST_MAX, f"lost {len(lost)} of {LINES}"
+    lost = set(range(printer.printed(got))) - set(printer.numbers(got))
+    assert len(lost) <= LOST_MAX, f"lost {len(lost)} of {printer.printed(got)}"
     metrics = (await agent.get("/metrics")).decode()
     told = re.search(r"eru_agent_forward_repeated_total\{[^}]*\} (\d+)", metrics)
     assert told, "what is sent again is counted"

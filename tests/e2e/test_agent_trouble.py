@@ -9,13 +9,12 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from support.agent_node import AgentProcess, RecordingCore, TcpSink, Workloads, recording_core, until
-from support.docker import ExtraDocker, free_port
+from support.agent_node import AgentProcess, RecordingCore, TcpSink, Workloads, chosen, until
+from support.docker import ExtraDocker
 
 pytestmark = pytest.mark.docker
 NODE = "trouble-node"  # its memory is measured: workloads of others are none of its business
@@ -25,33 +24,9 @@ MEMORY_MAX = 128 << 20
 
 
 @pytest.fixture
-async def core() -> AsyncIterator[RecordingCore]:
-    async with recording_core() as core:
-        core.known.add(NODE)
-        yield core
-
-
-@pytest.fixture
-async def workloads(docker_endpoint: str) -> AsyncIterator[Workloads]:
-    made = Workloads(docker_endpoint, NODE)
-    yield made
-    made.clean()
-
-
-@pytest.fixture
-async def agent(
-    core: RecordingCore, sink: TcpSink, docker_endpoint: str, tmp_path: Path
-) -> AsyncIterator[AgentProcess]:
-    process = AgentProcess(
-        tmp_path,
-        core.port,
-        docker_endpoint,
-        hostname=NODE,
-        api={"addr": f"127.0.0.1:{free_port()}"},
-        log={"forwards": [f"tcp://127.0.0.1:{sink.port}"]},
-    )
-    yield process
-    await process.end(signal.SIGKILL)
+def agent(agent: AgentProcess, sink: TcpSink) -> AgentProcess:
+    agent.forward_to(sink.address)
+    return agent
 
 
 def has(sink: TcpSink, id: str, text: str) -> bool:
@@ -78,9 +53,12 @@ async def test_keys_and_forwards_that_mean_nothing(
     assert "log.foward (is log.forwards meant?)" in said
     assert "helthcheck (is healthcheck meant?)" in said
     assert "carrier-pigeon" in said
-    ids = [workloads.run("sh", "-c", "echo here; sleep 1000") for _ in range(6)]
+    ids: list[str] = []
+    while not {0, 1} <= {chosen(id, 2) for id in ids}:  # until each forward is somebody's
+        ids.append(workloads.run("sh", "-c", "echo here; sleep 1000"))
     await until(lambda: all(core.last(id).healthy for id in ids), "statuses")
-    await until(lambda: sink.records(), "lines of those whose forward is the good one")
+    lucky = {id for id in ids if not chosen(id, 2)}
+    await until(lambda: {record["id"] for record in sink.records()} == lucky, "lines of those with the good forward")
 
 
 async def test_settings_that_cannot_work_end_the_start(agent: AgentProcess) -> None:
@@ -93,7 +71,7 @@ async def test_settings_that_cannot_work_end_the_start(agent: AgentProcess) -> N
         done = await asyncio.create_subprocess_exec(
             sys.executable, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
-        _, said = await asyncio.wait_for(done.communicate(), 30)
+        _, said = await asyncio.wait_for(done.communicate(), 60)
         assert done.returncode
         assert b"Traceback" not in said
         assert len(said.splitlines()) == 1, said
@@ -133,7 +111,7 @@ def waiting_for_go(folder: Path, size: int) -> tuple[tuple[str, str, str], dict[
     return ("sh", "-c", f"echo begin; {wait}; {line}; sleep 1000"), {"Binds": [f"{folder}/out:/out"]}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_garbage_and_a_line_without_end(
     core: RecordingCore, agent: AgentProcess, sink: TcpSink, workloads: Workloads, tmp_path: Path
 ) -> None:
@@ -141,12 +119,12 @@ async def test_garbage_and_a_line_without_end(
     await until(agent.fine, "core and engine")
     other = workloads.run("sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done")
     garbage = workloads.run("sh", "-c", "head -c 3000000 /dev/urandom; echo; echo end; sleep 1000")
-    await until(lambda: has(sink, garbage, "end"), "the line after garbage", 30)
+    await until(lambda: has(sink, garbage, "end"), "the line after garbage")
     command, mount = waiting_for_go(tmp_path, ENDLESS)
     endless = workloads.run(*command, **mount)
     await until(lambda: has(sink, endless, "begin"), "the first line")
     (tmp_path / "out" / "go").touch()
-    await until(lambda: has(sink, endless, "end"), "the line after it", 60)
+    await until(lambda: has(sink, endless, "end"), "the line after it", 240)
     pieces = sink.records(endless)[1:-1]
     assert sum(len(piece["data"]) for piece in pieces) == ENDLESS
     assert [piece.get("partial", False) for piece in pieces] == [True] * (len(pieces) - 1) + [False]
@@ -156,6 +134,7 @@ async def test_garbage_and_a_line_without_end(
     assert peak(agent.pid) <= MEMORY_MAX, f"{peak(agent.pid) >> 20} MiB"
 
 
+@pytest.mark.timeout(600)
 async def test_a_line_without_end_that_was_printed_while_no_agent_ran(
     core: RecordingCore, agent: AgentProcess, sink: TcpSink, workloads: Workloads, tmp_path: Path
 ) -> None:
@@ -167,9 +146,9 @@ async def test_a_line_without_end_that_was_printed_while_no_agent_ran(
     await until(lambda: sink.texts(id) == ["begin"], "the first line")
     await agent.end(signal.SIGKILL)
     (tmp_path / "out" / "go").touch()
-    await until((tmp_path / "out" / "done").exists, "everything is printed", 60)
+    await until((tmp_path / "out" / "done").exists, "everything is printed", 240)
     agent.start()
-    await until(lambda: has(sink, id, "end"), "the line after it", 60)
+    await until(lambda: has(sink, id, "end"), "the line after it", 240)
     assert sum(len(text) for text in sink.texts(id)[1:-1]) == KEPT
     assert peak(agent.pid) <= MEMORY_MAX, f"{peak(agent.pid) >> 20} MiB"
 
@@ -206,9 +185,13 @@ async def test_an_engine_that_stops_answering_for_a_while(
         os.kill(pid, signal.SIGSTOP)
         try:
             await until(lambda: "engine does not answer" in agent.said(), "it is said")
-            heard = len(core.beats)
-            await asyncio.sleep(2.5)
-            assert len(core.beats) == heard, "no heartbeats while the engine hangs"
+            heard, quiet = len(core.beats), False
+            for _ in range(10):  # the last one may still be on its way
+                await asyncio.sleep(2.5)
+                quiet, heard = len(core.beats) == heard, len(core.beats)
+                if quiet:
+                    break
+            assert quiet, "no heartbeats while the engine hangs"
         finally:
             os.kill(pid, signal.SIGCONT)
         await until(lambda: len(core.beats) > heard, "heartbeats go on")

@@ -78,7 +78,7 @@ def test_after_a_restart_of_the_core(blank: Cluster, channel: grpc.Channel) -> N
     subprocess.run(["docker", "-H", blank.engine, "kill", made.id], check=True, capture_output=True)
     assert blank.up().returncode == 0
     with grpc.insecure_channel(blank.bind) as anew:
-        grpc.channel_ready_future(anew).result(30)
+        grpc.channel_ready_future(anew).result(90)
         wanted = v1.EventsRequest(ids=[made.name])
         created, started, down = list(EruStub(anew).Events(wanted))[:3]
     assert [created.kind, started.kind, down.kind] == ["created", "started", "down"]

@@ -25,7 +25,8 @@ def cores(etcd_endpoint: str, tmp_path: Path) -> Iterator[list[CoreProcess]]:
     running = []
     for number in range(2):
         profile = f"127.0.0.1:{free_port()}"
-        settings = {"store": "etcd", "etcd": store, "identifier": cluster, "profile": profile}
+        patience = {"service_heartbeat_interval": "60s"}  # one that was killed is announced until the test is over
+        settings = {"store": "etcd", "etcd": store, "identifier": cluster, "profile": profile, "grpc": patience}
         running.append(CoreProcess(tmp_path, f"core{number}", settings))
         running[-1].start(wait=False)
     for core in running:

@@ -10,6 +10,8 @@ import pytest
 from eru.core.app import Core
 from eru.core.ops.attach import attach
 from eru.core.ops.execute import ExecRequest, Output
+from eru.core.ops.files import send
+from eru.model.deploy import FileToSend
 from eru.model.errors import InvalidInput, NotFound
 from support.docker import limits_here
 from support.inside import core_with_node, run
@@ -50,10 +52,17 @@ async def test_input_reaches_the_program_and_leaving_ends_nothing(core: Core) ->
 
 
 async def test_output_alone_in_whole_lines(core: Core) -> None:
-    [id] = await run(core, ["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo tick $i; sleep 0.2; done; exit 3"])
+    script = "until [ -e /tmp/enough ]; do echo tick; sleep 0.1; done; echo last; exit 3"
+    [id] = await run(core, ["sh", "-c", script])
     request = ExecRequest(id=id, commands=[])
-    outputs = [output async for output in attach(core, request, typed())]
-    assert outputs[-2].data == b"tick 8\n"
+    outputs: list[Output] = []
+    async for output in attach(core, request, typed()):
+        if not outputs:
+            sent = [done async for done in send(core, [id], [FileToSend(path="/tmp/enough", content=b"")])]
+            assert [done.error for done in sent] == [""]
+        outputs.append(output)
+    assert outputs[0].data == b"tick\n"
+    assert outputs[-2].data == b"last\n"
     assert all(output.data.endswith(b"\n") for output in outputs[:-1])
     assert outputs[-1].exit_code == 3
     with pytest.raises(InvalidInput, match="does not run"):

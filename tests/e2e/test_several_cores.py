@@ -22,6 +22,7 @@ from support.core_processes import MB, POD, CoreProcess, books, deploy_options, 
 from support.ports import free_port
 
 WORLD = real_world()
+MANY = 60  # instances, so that a deploy is far from over when the first ones exist
 Cores = Callable[[int], list[CoreProcess]]
 
 
@@ -54,14 +55,14 @@ def cores(etcd_endpoint: str, tmp_path: Path) -> Iterator[Cores]:
 
 def served(core: CoreProcess, call: str) -> float:
     """How many calls of that name a core has answered, by its own count."""
-    with urllib.request.urlopen(f"http://{core.settings['profile']}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{core.settings['profile']}/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("eru_rpc_total{") and f'"{call}"' in line)
 
 
 async def first_with(client: CoreClient, addresses: set[str]) -> None:
     """Until the list of cores is exactly that."""
-    async with asyncio.timeout(20), aclosing(client.stream(rpc.WatchServiceStatus, pb.Empty())) as announced:
+    async with asyncio.timeout(60), aclosing(client.stream(rpc.WatchServiceStatus, pb.Empty())) as announced:
         async for status in announced:
             if set(status.addresses) == addresses:
                 return
@@ -74,7 +75,7 @@ async def test_clients_find_all_cores_and_use_all_of_them(cores: Cores) -> None:
         async with connect(core.address, world=WORLD) as client:
             await first_with(client, addresses)
     async with connect(f"eru://{group[0].address}", world=WORLD) as client:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while set(client.addresses) != addresses:
                 await client.unary(rpc.Info, pb.Empty())
         before = [served(core, "Info") for core in group]
@@ -137,15 +138,16 @@ async def test_all_cores_restart_under_load_and_no_request_fails(cores: Cores) -
             code = await asyncio.to_thread(core.stop)
             assert code == 0, core.log.read_text()[-2000:]
             alone = load.done["deploy"] + 10
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while load.done["deploy"] < alone:  # noqa: ASYNC110 - the load goes on by itself
                     await asyncio.sleep(0.02)
             await asyncio.to_thread(core.start)
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(60):
+            while min(load.done.values()) < 20:  # noqa: ASYNC110 - the load goes on by itself
+                await asyncio.sleep(0.02)
         load.going = False
         await running
         assert load.failures == []
-        assert min(load.done.values()) >= 20, load.done
         assert await listed(client) == []
         for number in range(4):
             _, usage, diffs = await books(client, f"n{number}")
@@ -205,7 +207,7 @@ async def test_what_a_killed_core_left_is_cleaned_up_by_another(cores: Cores, do
             await other.unary(rpc.AddNode, node_options("docker", endpoint=docker_endpoint, memory=8 << 30))
             kept = await deployed(other, deploy_options("kept", 1, memory=16 * MB))
             assert [message.error for message in kept] == [""]
-            deploying = asyncio.create_task(deployed(doomed, deploy_options("crash", 12, memory=16 * MB)))
+            deploying = asyncio.create_task(deployed(doomed, deploy_options("crash", MANY, memory=16 * MB)))
             async with asyncio.timeout(60):
                 while len(await asyncio.to_thread(containers)) < 4:  # noqa: ASYNC110 - Docker tells nobody
                     await asyncio.sleep(0.02)
@@ -222,7 +224,7 @@ async def test_what_a_killed_core_left_is_cleaned_up_by_another(cores: Cores, do
                     await asyncio.sleep(0.2)
             await first_with(other, {group[1].address})
             assert kept[0].id in recorded
-            assert len(recorded) < 13, "the deploy was over before the core was killed"
+            assert len(recorded) <= MANY, "the deploy was over before the core was killed"
             assert all(message.success for message in await removed(other, list(recorded)))
             assert await asyncio.to_thread(containers) == set()
     finally:

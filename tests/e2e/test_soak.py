@@ -43,7 +43,7 @@ async def test_many_watchers_cost_little_and_all_hear(core: CoreProcess) -> None
         await load.run(100)
         before = core.rss_mb()
         async with Watchers.on(core.address, WATCHERS, reading=True) as watchers:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(240):
                 while watchers.received < WATCHERS * 10:
                     await load.run(10)
             assert (core.rss_mb() - before) * 1024 / WATCHERS < WATCHER_MAX_KB

@@ -22,7 +22,7 @@ entrypoints:
   web:
     commands: [sleep, "1000"]
 """
-WAIT_S = 30.0
+WAIT_S = 60.0
 SIZE = (100, 30)  # columns, rows
 
 
@@ -101,11 +101,11 @@ def masked(text: str) -> str:
 
 
 def test_progress_watch_and_a_program_inside(pane: Pane):
-    prepared(pane, slow_ms=1200)
+    prepared(pane, slow_ms=1500)
 
     # the progress is drawn in place, and gone at the end
     pane.run("workload deploy web.yaml --pod prod --entry web --image shop:1 --count 2 --network none")
-    assert masked(pane.until(r"pulling the image")).splitlines() == [
+    assert masked(pane.until(r"aaaaab  n1  pulling the image")).splitlines() == [
         "deploying shop/web: 0 of 2 done · N.Ns",
         "  shop_web_aaaaaa  n1  pulling the image",
         "  shop_web_aaaaab  n1  pulling the image",
@@ -145,9 +145,12 @@ def test_progress_watch_and_a_program_inside(pane: Pane):
     pane.until("^exit=(0|130)")
 
     # inside: its size is known there, what is typed goes there, the terminal is given back
-    pane.run("exec -i shop_web_aaaaaa -- sh -c 'sleep 1; stty size'")
-    pane.until(f"^{SIZE[1]} {SIZE[0]}")
-    pane.until("exit=0")
+    for wait_s in (1, 5, 20):  # longer where the size takes its time to get there
+        pane.run(f"exec -i shop_web_aaaaaa -- sh -c 'sleep {wait_s}; stty size'")
+        if f"{SIZE[1]} {SIZE[0]}" in pane.until("exit=0"):
+            break
+    else:
+        pytest.fail("the size of the terminal is not known inside")
     pane.run("exec -i shop_web_aaaaaa -- cat")
     pane.until_raw()
     pane.type("hello", "Space", "inside", "C-c")  # Ctrl-C is for the program inside

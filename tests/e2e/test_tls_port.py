@@ -58,7 +58,7 @@ def mutual_core(certificates: Certificates, tmp_path_factory: pytest.TempPathFac
 def eru(core: CoreProcess, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "ERU": core.address, "NO_COLOR": "1", **variables}
     return subprocess.run(
-        [*ERU, *words], env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
+        [*ERU, *words], env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=180, check=False
     )
 
 
@@ -177,11 +177,11 @@ def test_an_agent_speaks_mutual_tls(
                     "the agent's node in core's list",
                 )
             else:
-                until(lambda log=log: "certificate" in log.read_text(), f"the reason in the agent's log {log}", 20)
+                until(lambda log=log: "certificate" in log.read_text(), f"the reason in the agent's log {log}")
                 assert "Traceback" not in log.read_text()
         finally:
             agent.terminate()
-            agent.wait(20)
+            agent.wait(60)
 
 
 SECRETS = {
@@ -206,7 +206,7 @@ def test_secrets_are_in_no_output_and_no_log(tmp_path: Path) -> None:
     failing = CoreProcess(tmp_path, "failing", {**SECRETS, **ETCD_SECRET, "store": "etcd", "connection_timeout": "1s"})
     failing.start(wait=False)
     try:
-        until(lambda: failing.log.stat().st_size > 0, "the first line of a core without its store", 20)
+        until(lambda: failing.log.stat().st_size > 0, "the first line of a core without its store")
     finally:
         failing.close()
     assert "planted" not in failing.log.read_text()

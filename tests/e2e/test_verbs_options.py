@@ -39,10 +39,11 @@ def verbs(core: Verbs) -> Iterator[Verbs]:
 def network(verbs: Verbs) -> Iterator[str]:
     """A macvlan network that leads nowhere."""
     name = f"{verbs.identifier}-mac"[-40:]
-    parent = f"ev{free_port()}"
+    number = free_port()
+    parent = f"ev{number}"
     subprocess.run(["ip", "link", "add", parent, "type", "veth", "peer", "name", f"{parent}p"], check=True)
     try:
-        options = ["--subnet", "10.213.7.0/24", "-o", f"parent={parent}"]
+        options = ["--subnet", f"10.213.{number % 256}.0/24", "-o", f"parent={parent}"]
         assert verbs.docker("network", "create", "-d", "macvlan", *options, name), "docker made no network"
         yield name
         verbs.remove_all()
@@ -111,13 +112,15 @@ def test_published_ports_answer_and_are_told(verbs: Verbs) -> None:
 
 
 def test_a_fixed_address_on_a_macvlan_network_at_deploy_and_later(verbs: Verbs, network: str) -> None:
-    [id] = verbs.deploy(networks={network: "10.213.7.77"})
-    assert verbs.inspect(id)["NetworkSettings"]["Networks"][network]["IPAddress"] == "10.213.7.77"
+    found = json.loads(verbs.docker("network", "inspect", network))
+    prefix = found[0]["IPAM"]["Config"][0]["Subnet"].removesuffix("0/24")
+    [id] = verbs.deploy(networks={network: f"{prefix}77"})
+    assert verbs.inspect(id)["NetworkSettings"]["Networks"][network]["IPAddress"] == f"{prefix}77"
     gone = pb.DisconnectNetworkOptions(network=network, target=id, force=True)
     verbs.core.DisconnectNetwork(gone)
     assert network not in verbs.inspect(id)["NetworkSettings"]["Networks"]
-    verbs.core.ConnectNetwork(pb.ConnectNetworkOptions(network=network, target=id, ipv4="10.213.7.78"))
-    assert verbs.inspect(id)["NetworkSettings"]["Networks"][network]["IPAddress"] == "10.213.7.78"
+    verbs.core.ConnectNetwork(pb.ConnectNetworkOptions(network=network, target=id, ipv4=f"{prefix}78"))
+    assert verbs.inspect(id)["NetworkSettings"]["Networks"][network]["IPAddress"] == f"{prefix}78"
     listed = verbs.core.ListNetworks(pb.ListNetworkOptions(podname="pod", driver="macvlan")).networks
     assert network in {found.name for found in listed}
 

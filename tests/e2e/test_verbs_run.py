@@ -71,6 +71,6 @@ def test_nothing_is_left_when_the_client_disappears(verbs: Verbs) -> None:
 
 
 def test_asynchronous_runs_end_at_their_time(verbs: Verbs) -> None:
-    messages = list(run(verbs, options(commands=FOREVER), **{"async": True, "async_timeout": 2}))
+    messages = list(run(verbs, options(commands=FOREVER), **{"async": True, "async_timeout": 5}))
     assert [message.std_stream_type for message in messages] == [pb.TYPEWORKLOADID]
     assert verbs.running(messages[0].workload_id)

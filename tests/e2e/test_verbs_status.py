@@ -40,7 +40,7 @@ class Heard:
 
     def stop(self) -> list[object]:
         self.call.cancel()
-        self._thread.join(10)
+        self._thread.join(60)
         return self.messages
 
 

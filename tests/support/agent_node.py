@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ import yaml
 from eru.wire import core_pb2 as pb
 from eru.wire import core_pb2_grpc
 from support.docker import ask
+from support.ports import free_port
 
 NODE = f"agent-node-{os.getpid()}"  # agents of other runs on the same Docker leave its workloads alone
 POD = "agent-pod"
@@ -59,7 +61,7 @@ class RecordingCore(core_pb2_grpc.CoreRPCServicer):
         self.added: list[pb.AddNodeOptions] = []
         self.metadata: list[dict[str, str]] = []
         self._server: grpc.aio.Server | None = None
-        self.port = 0
+        self.port = free_port()
 
     async def start(self) -> None:
         self._server = grpc.aio.server()
@@ -122,15 +124,22 @@ class TcpSink:
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.data = bytearray()
         self.host = host
-        self.port = 0
+        self.port = free_port()
+        self.kernel_bytes = 0  # what the kernel may hold that was not read, half of it for itself; 0: as it likes
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.reading = asyncio.Event()
         self.reading.set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        listening = socket.create_server((self.host, self.port))
+        if self.kernel_bytes:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.kernel_bytes // 2)  # the kernel doubles it
+        self._server = await asyncio.start_server(self._serve, sock=listening)
+
+    @property
+    def address(self) -> str:
+        return f"tcp://{self.host}:{self.port}"
 
     async def stop(self) -> None:
         """As a killed receiver: connections are reset."""
@@ -169,6 +178,14 @@ class TcpSink:
         return [record["data"] for record in self.records(id) if record["type"] == stream]
 
 
+def chosen(id: str, forwards: int) -> int:
+    """The place in the list of forwards where the records of a workload go, as published."""
+    value = 0x811C9DC5
+    for byte in id.encode():
+        value = ((value ^ byte) * 0x01000193) % 2**32
+    return value % forwards
+
+
 class AgentProcess:
     """The agent as its own process; `settings` are laid over a short-tempered default."""
 
@@ -185,12 +202,16 @@ class AgentProcess:
             "check_only_mine": True,
             "docker": {"endpoint": docker},
             "metrics": {"step": 1},
-            "api": {"addr": "127.0.0.1:0"},
+            "api": {"addr": f"127.0.0.1:{free_port()}"},
             "healthcheck": {"interval": 1, "timeout": 1},
             "global_connection_timeout": "2s",
             "state_dir": str(folder / "state"),
         }
         self.settings = {**defaults, **settings}
+
+    def forward_to(self, *addresses: str) -> None:
+        """Where records go; as `forwards` of agent.yaml."""
+        self.settings["log"] = {**self.settings.get("log", {}), "forwards": list(addresses)}
 
     def start(self) -> None:
         self.config.write_text(yaml.safe_dump(self.settings))
@@ -293,3 +314,31 @@ class Workloads:
     def clean(self) -> None:
         for id in self.ids:
             ask(self._socket, "DELETE", f"/containers/{id}?force=1&v=1")
+
+
+class Printer:
+    """A workload that prints `line 0`, `line 1`, ... with a pause after each burst, and `end` when it is told to.
+
+    So what a test does in the middle of its output is in the middle on every machine.
+    """
+
+    def __init__(self, workloads: Workloads, folder: Path, *, burst: int = 50, **more: Any) -> None:
+        self._told = folder / "printer"
+        self._told.mkdir()
+        loop = f"echo line $i; i=$((i+1)); [ $((i%{burst})) = 0 ] && sleep 0.02"
+        script = f"i=0; while [ ! -e /told/end ]; do {loop}; done; echo end $i; sleep 1000"
+        self.id = workloads.run("sh", "-c", script, Binds=[f"{self._told}:/told"], **more)
+
+    def end(self) -> None:
+        """Returns at once; the last line comes soon."""
+        (self._told / "end").touch()
+
+    @staticmethod
+    def numbers(texts: list[str]) -> list[int]:
+        """Of the lines, in the order in which they came."""
+        return [int(text.split()[1]) for text in texts if text.startswith("line ")]
+
+    @staticmethod
+    def printed(texts: list[str]) -> int:
+        """How many lines there were in all; 0 while the end has not come."""
+        return next((int(text.split()[1]) for text in texts if text.startswith("end ")), 0)
