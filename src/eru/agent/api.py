@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
@@ -44,7 +45,7 @@ class AgentApi:
             "/metrics": self._metrics,
             "/healthz": self._healthz,
         }
-        return HttpServer(routes, token, frozenset({"/healthz"}))
+        return HttpServer(routes, token, frozenset({"/healthz"}), frozenset({"/metrics", "/healthz"}))
 
     async def _version(self, request: Request) -> Answer:
         return Answer(body=b'{"version": "%b"}\n' % eru.__version__.encode(), content_type=_JSON)
@@ -97,15 +98,21 @@ def listen_address(settings: ApiSettings) -> tuple[str, int]:
 
 
 def process_lines() -> Iterator[str]:
-    """Memory, CPU and open files of this process, under the usual names."""
+    """Memory, CPU, start and open files of this process, under the usual names."""
     with open("/proc/self/statm", encoding="ascii") as file:
         pages = file.read().split()
+    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+        started_ticks = int(file.read().rpartition(")")[2].split()[19])
+    with open("/proc/stat", encoding="ascii") as file:
+        booted = next(int(line.split()[1]) for line in file if line.startswith("btime "))
     times = os.times()
     size = os.sysconf("SC_PAGE_SIZE")
     figures = {
         "process_resident_memory_bytes": int(pages[1]) * size,
         "process_virtual_memory_bytes": int(pages[0]) * size,
         "process_open_fds": len(os.listdir("/proc/self/fd")),
+        "process_max_fds": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "process_start_time_seconds": booted + started_ticks / os.sysconf("SC_CLK_TCK"),
     }
     yield "# TYPE process_cpu_seconds_total counter"
     yield f"process_cpu_seconds_total {times.user + times.system}"

@@ -49,12 +49,20 @@ Handler = Callable[[Request], Awaitable[Answer]]
 
 
 class HttpServer:
-    """Serves `routes`: a path ending in `/` also answers deeper paths, its slashless form redirects to it."""
+    """Serves `routes`: a path ending in `/` also answers deeper paths, its slashless form redirects to it.
+
+    Other methods than GET are refused, except for HEAD and POST on `any_method`.
+    """
 
     def __init__(
-        self, routes: Mapping[str, Handler], token: str = "", open_paths: frozenset[str] = frozenset()
+        self,
+        routes: Mapping[str, Handler],
+        token: str = "",
+        open_paths: frozenset[str] = frozenset(),
+        any_method: frozenset[str] = frozenset(),
     ) -> None:
         self._routes = routes
+        self._any_method = any_method
         self._token = token.encode()
         self._open_paths = open_paths
         self._server: asyncio.Server | None = None
@@ -118,7 +126,7 @@ class HttpServer:
             handler = self._routes[max(deeper, key=len)] if deeper else None
         if handler is None:
             return Answer(404, b"404 page not found\n", "text/plain; charset=utf-8")
-        if request.method != "GET":
+        if request.method != "GET" and not (request.method in ("HEAD", "POST") and request.path in self._any_method):
             return Answer(405, b"Method Not Allowed\n", "text/plain; charset=utf-8", headers={"Allow": "GET"})
         return await handler(request)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
+from eru.agent.api import process_lines
 from eru.agent.docker_http import Dechunker
 from eru.agent.http import Answer, HttpServer, Request, parse_request
 
@@ -27,7 +29,7 @@ async def stream(request: Request) -> Answer:
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    server = HttpServer({"/hello/": hello, "/stream": stream, "/open": hello}, "", frozenset())
+    server = HttpServer({"/hello/": hello, "/stream": stream, "/open": hello}, "", frozenset(), frozenset({"/open"}))
     yield await server.start("127.0.0.1", 0)
     await server.close()
 
@@ -54,6 +56,9 @@ async def ask(port: int, text: str, enough: bytes = b"") -> bytes:
         ("GET /hello?who=a+b", 301, b"Location: /hello/?who=a+b"),
         ("POST /hello/", 405, b"Allow: GET"),
         ("HEAD /hello/", 405, b"Allow: GET"),
+        ("HEAD /open", 200, b"hello"),
+        ("POST /open", 200, b"hello"),
+        ("PUT /open", 405, b"Allow: GET"),
         ("GET /nothing", 404, b"not found"),
         ("nonsense", 400, b""),
     ],
@@ -61,8 +66,16 @@ async def ask(port: int, text: str, enough: bytes = b"") -> bytes:
 async def test_routes_as_published(port: int, request_line: str, status: int, words: bytes) -> None:
     answer = await ask(port, f"{request_line} HTTP/1.1\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 %d " % status)
-    if not request_line.startswith("HEAD"):
+    if request_line.startswith("HEAD"):
+        assert answer.endswith(b"\r\n\r\n"), "a head only"
+    else:
         assert words in answer
+
+
+def test_figures_of_the_process_have_their_usual_names() -> None:
+    figures = dict(line.split() for line in process_lines() if not line.startswith("#"))
+    assert time.time() - 86_400 < float(figures["process_start_time_seconds"]) <= time.time() + 1
+    assert float(figures["process_max_fds"]) >= float(figures["process_open_fds"]) > 0
 
 
 async def test_several_requests_on_one_connection(port: int) -> None:

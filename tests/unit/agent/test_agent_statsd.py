@@ -67,6 +67,7 @@ def test_packets_are_small_and_negative_gauges_follow_a_zero(server: socket.sock
     statsd = statsd_to(f"127.0.0.1:{server.getsockname()[1]}", world)
     for index in range(100):
         statsd.gauge(f"ERU.app.web.host.1234567.figure{index}", index / 4)
+    statsd.gauge("tiny", 2.2686683451571465e-06)
     statsd.gauge("low", -2.5)
     statsd.flush()
     packets = [server.recv(65536) for _ in range(statsd.sent_total)]
@@ -78,7 +79,7 @@ def test_packets_are_small_and_negative_gauges_follow_a_zero(server: socket.sock
         b"ERU.app.web.host.1234567.figure1:0.25|g",
         b"ERU.app.web.host.1234567.figure2:0.5|g",
     ]
-    assert lines[-2:] == [b"low:0|g", b"low:-2.5|g"]
+    assert lines[-3:] == [b"tiny:0.0000022686683451571465|g", b"low:0|g", b"low:-2.5|g"], "never with an exponent"
 
 
 class Names:

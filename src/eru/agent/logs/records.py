@@ -37,7 +37,7 @@ class RecordMaker:
 
     def refresh(self, workload: Workload) -> None:
         """Take over addresses that have changed."""
-        self._extra = orjson.dumps(workload.extra())
+        self._extra = orjson.dumps(workload.extra(), option=orjson.OPT_SORT_KEYS)
 
     def block(self, stream: int, lines: bytes, when: bytes) -> bytes:
         """Records of complete lines; `lines` ends with a newline, `when` is from `stamp`."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 from eru.agent.notices import Notices
@@ -49,7 +50,7 @@ class Statsd:
 
     def gauge(self, key: str, value: float) -> None:
         """Add a gauge to the packet being filled; a negative one is preceded by zero, else it would be a change."""
-        text = str(int(value)) if value == int(value) else repr(float(value))
+        text = _plain(value)
         if value < 0:
             self._add(f"{key}:0|g".encode())
         self._add(f"{key}:{text}|g".encode())
@@ -118,6 +119,14 @@ class Statsd:
             self.flush()
         self._lines.append(line)
         self._size += len(line) + 1
+
+
+def _plain(value: float) -> str:
+    """The shortest text without an exponent, which not every server understands."""
+    if value == int(value):
+        return str(int(value))
+    text = repr(float(value))
+    return f"{Decimal(text):f}" if "e" in text else text
 
 
 async def _system_lookup(host: str, port: int) -> list[AddressInfo]:
