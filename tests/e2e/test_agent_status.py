@@ -53,7 +53,7 @@ async def test_running_flips_with_and_without_health_check(
     checked = workloads.run(*FOREVER, network="host", labels=meta(TCPPorts=["9"]))
     await until(lambda: core.last(plain).healthy, "the plain workload healthy")
     status = core.last(plain)
-    assert (status.running, status.appname, status.entrypoint, status.nodename) == (True, "agt", "web", NODE)
+    assert (status.running, status.appname, status.entrypoint, status.nodename) == (True, "agt", "", NODE)
     assert (dict(status.networks), status.ttl) == ({"none": ""}, 0)
     assert json.loads(status.extension) == {"ERU": "1", "eru.nodename": NODE, "team": "red"}
     await until(lambda: core.last(checked).running, "the checked workload running")

@@ -24,11 +24,12 @@ DEADLINE_EXCEEDED = 4
 
 
 def status_of(workload: Workload, nodename: str) -> pb.WorkloadStatus:
-    """The status as published agents send it, with all networks and the entrypoint.
+    """The status as published agents send it, with all networks.
 
-    For a stopped workload the entrypoint is left out on purpose: then every
-    core, also a published one, first checks that it still knows the workload,
-    and a late report cannot bring back the status of one just removed.
+    The entrypoint is left out, as they do: then every core, also a published
+    one, first checks that it knows the workload. Neither can a late report
+    bring back the status of one just removed, nor does core keep statuses of
+    what another cluster runs on the same engine.
     """
     return pb.WorkloadStatus(
         id=workload.id,
@@ -39,7 +40,6 @@ def status_of(workload: Workload, nodename: str) -> pb.WorkloadStatus:
         ttl=0,
         appname=workload.app,
         nodename=nodename,
-        entrypoint=workload.entrypoint if workload.running else "",
     )
 
 

@@ -309,7 +309,7 @@ async def test_every_flip_arrives_in_order() -> None:
         reporter.update(workload("w", running=running))
     told = await reported(core, reporter, 3)
     assert [status.running for status in told] == [True, False, True]
-    assert [status.entrypoint for status in told] == ["web", "", "web"], "see status_of"
+    assert [status.entrypoint for status in told] == ["", "", ""], "see status_of"
 
 
 async def test_one_refused_status_holds_back_nobody_and_is_offered_again() -> None:
