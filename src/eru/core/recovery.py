@@ -213,6 +213,9 @@ class Recovery:
         await self._undo_create(engine, intent.nodename, intent.successor)
         if intent.running and await self._record(intent.id) is not None:
             try:
+                if intent.stopping:  # to its end, or it would end what is started now
+                    async with asyncio.timeout(core.settings.engine_slow_call_s):
+                        await engine.stop(intent.id)
                 async with asyncio.timeout(core.settings.engine_call_s):
                     await engine.start(intent.id)
             except EngineMissing:

@@ -46,6 +46,7 @@ class Intent(Stored):
     params: Resources = {}  # realloc: engine parameters that belong to `grant`, to go back to
     force: bool = False  # remove: also when it still runs
     running: bool = True  # replace: the old one ran before
+    stopping: bool = False  # replace: its stop was asked for; an engine goes on with it when nobody waits any more
     group: str = ""  # deploy: the group whose fate it shares
     record: Workload | None = None  # deploy of a group: what is recorded if the group is committed
     deadline: float = 0.0  # lambda: Unix time after which it is removed even if it still runs; 0: none

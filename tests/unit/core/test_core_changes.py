@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import aclosing
 from typing import Any
 
@@ -15,6 +16,7 @@ from eru.core.ops.replace import replace
 from eru.core.ops.run import RunRequest, Started, run_and_wait
 from eru.model.deploy import Entrypoint, FileToSend, ReplaceSpec
 from eru.model.errors import EngineError, InvalidInput, NoCapacity, NotFound, Refused
+from eru.model.intents import Intent, Verb
 from eru.model.workloads import WorkloadStatus
 from eru.store.contract import Put
 
@@ -106,6 +108,47 @@ async def test_the_old_one_survives_a_failed_replace(lab) -> None:
     assert [workload.id for workload in await lab.workloads()] == [old.id]
     assert lab.fakes.node("n1").get(old.id).running
     await lab.at_rest()
+
+
+def runs_on(lab, id: str) -> bool:
+    """Whether it runs and no stop is under way."""
+    found = lab.fakes.node("n1").get(id)
+    return found.running and math.isinf(found.ends_at)
+
+
+async def test_the_old_one_survives_a_client_that_leaves_while_it_stops(lab) -> None:
+    """The engine goes on with the stop, and would end what was started again too early."""
+    await lab.add_nodes("n1", knobs="?grace_s=1")
+    [old] = await lab.deploy()
+    replacing = asyncio.create_task(all_of(replace(lab.core, ReplaceSpec(deploy=lab.spec()))))
+    await lab.until(lambda: not runs_on(lab, old.id))
+    replacing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await replacing
+    await lab.at_rest()
+    assert runs_on(lab, old.id)
+    assert [workload.id for workload in await lab.workloads()] == [old.id]
+
+
+async def test_the_old_one_survives_a_core_that_dies_while_it_stops(lab) -> None:
+    await lab.add_nodes("n1", knobs="?grace_s=1")
+    [old] = await lab.deploy()
+    left = Intent(
+        op="lost",
+        verb=Verb.REPLACE,
+        owner="gone",
+        nodename="n1",
+        name=old.name,
+        id=old.id,
+        counted=False,
+        stopping=True,
+    )
+    node = lab.fakes.node("n1")
+    node.end_at(node.get(old.id), lab.world.clock.now() + 1, 143)
+    await lab.store.txn([], [Put(lab.keys.intent("n1", old.name), left.encode())])
+    lab.core.left_behind.set()
+    await lab.at_rest()
+    assert runs_on(lab, old.id)
 
 
 async def test_replace_leaves_others_alone(lab) -> None:

@@ -90,6 +90,7 @@ class _Replacement:
     sequence: int
     output: bytes = b""
     left: bool = False
+    stopping: bool = False  # the old one's stop was asked for and may still be going on
     begun: Deployed | None = None  # the new one, as soon as the old one is touched
     deploy: DeploySpec = field(init=False)
 
@@ -163,7 +164,10 @@ class _Replacement:
         finished = False
         try:
             async with UndoStack() as undo:
-                await self._stop(engine, old, undo, was_running)
+                if was_running:
+                    await self._hooks(engine, old, undo)
+                    held = await shielded(core.ledger.amend(op, held, stopping=True))
+                    await self._stop(engine, old)
                 try:
                     workload, result = await maker.make(engine, one, undo, self._leave)
                 finally:
@@ -180,14 +184,15 @@ class _Replacement:
         core.remapper.created(old.nodename, {workload.id: workload.grant})
         return Replaced(create=result, remove=removed)
 
-    async def _stop(self, engine: Engine, old: Workload, undo: UndoStack, was_running: bool) -> None:
-        if not was_running:
-            return
+    async def _hooks(self, engine: Engine, old: Workload, undo: UndoStack) -> None:
+        """Before the stop; from here on the old one is started again if anything fails."""
         settings = self.core.settings
 
         async def start_again() -> None:
             try:
                 self.op.identity.check()  # others may have replaced it by now
+                if self.stopping:  # to its end, or it would end what is started now
+                    await bounded(engine.stop(old.id), settings.engine_slow_call_s, f"stop of {old.name}")
                 await bounded(engine.start(old.id), settings.engine_call_s, f"start of {old.name}")
             except EruError as error:
                 self._leave()
@@ -203,9 +208,13 @@ class _Replacement:
         self.output += output
         if failure is not None:
             raise failure
+
+    async def _stop(self, engine: Engine, old: Workload) -> None:
         self.op.identity.check()
         self.core.events.about("stopping", old, "to be replaced")
-        await bounded(engine.stop(old.id), settings.engine_slow_call_s, f"stop of {old.name}")
+        self.stopping = True
+        await bounded(engine.stop(old.id), self.core.settings.engine_slow_call_s, f"stop of {old.name}")
+        self.stopping = False
 
     async def _swap(self, held: Held, stored: StoredWorkload, workload: Workload, undo: UndoStack) -> Held:
         """From here on the new one counts."""

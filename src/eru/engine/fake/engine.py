@@ -121,6 +121,13 @@ class FakeEngine:
 
     async def stop(self, id: str, grace_s: float | None = None) -> None:
         now = await self._enter("stop")
+        if self.knobs.grace_s and grace_s != 0:
+            found = self.node.get(id)
+            self.node.end_at(found, now + self.knobs.grace_s, 143)
+            while found.running and found.ends_at < math.inf:
+                await self._world.clock.sleep(max(found.ends_at - now, 0.0))
+                now = self._world.clock.now()
+                self.node.settle(now)
         self.node.end(self.node.get(id), now, 137 if grace_s == 0 else 143)
         self._leave("stop")
 

@@ -6,6 +6,7 @@
     lose_<verb>=0.1                 that part is done, and its answer gets lost
     hang=<verb>,<verb>              these never answer: after `hang_s` (30) the outcome is unknown
     exit_after_s=3 exit_code=1      workloads end by themselves
+    grace_s=10                      a stop takes so long, and goes on when nobody waits for it any more
     images=a,b                      only these images exist; without it every image does
     down=1                          nothing answers
 
@@ -41,6 +42,7 @@ class Knobs:
     hang_s: float = 30.0
     exit_after_s: float = 0.0
     exit_code: int = 0
+    grace_s: float = 0.0
     images: frozenset[str] = frozenset()
     down: bool = False
 
@@ -126,6 +128,7 @@ _PLAIN: dict[str, Callable[[str, str], object]] = {
     "hang_s": _number,
     "exit_after_s": _number,
     "exit_code": _whole,
+    "grace_s": _number,
     "images": _names,
     "down": _yes,
 }

@@ -149,6 +149,12 @@ class FakeNode:
         self._tell(found.id, "start", now)
         found.wake()
 
+    def end_at(self, found: FakeContainer, at: float, code: int) -> None:
+        """It will stop running then, unless it does so earlier."""
+        if found.running and at < found.ends_at:
+            found.ends_at, found.exit_code = at, code
+            heapq.heappush(self._ends, (at, found.id))
+
     def end(self, found: FakeContainer, now: float, code: int) -> None:
         """It stops running now."""
         if not found.running:
