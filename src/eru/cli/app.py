@@ -18,7 +18,7 @@ import click
 
 from eru import __version__
 from eru.cli.lazy import LazyGroup, Rare, UnknownWord
-from eru.cli.settings import DEFAULT_ADDRESS, PUBLISHED, Settings, format_name, sources_of
+from eru.cli.settings import DEFAULT_ADDRESS, PUBLISHED, Settings, complete_format, format_name, sources_of
 
 _CORE = {
     "info": ("eru.cli.core.group:info", "Version and identity of core"),
@@ -149,7 +149,7 @@ def _global_options(published: bool) -> list[click.Parameter]:
         click.Option(["--context"], envvar="ERU_CONTEXT", default="", show_envvar=True, metavar="NAME",
                      shell_complete=_context_names, help="Cluster, by its name; `eru context list` shows them."),
         click.Option(["-o", "--output"], envvar="ERU_OUTPUT_FORMAT", default="", show_envvar=True,
-                     metavar="FORMAT", help="table, wide, json, yaml, jsonl or name."),
+                     metavar="FORMAT", shell_complete=complete_format, help="table, wide, json, yaml, jsonl or name."),
         Rare(["--json", "fields"], default="", metavar="FIELDS",
                      help="Only these fields, with commas between; ? lists them."),
         Rare(["--utc"], help="Times as dates in UTC, not as ages.", **switch),

@@ -54,7 +54,7 @@ _BY_TEXT = (
 _BY_CODE = {
     Exit.USAGE: "see `{1} --help`",
     Exit.NOT_FOUND: "`{0} workload list`, `{0} node list` and `{0} pod list` show what there is",
-    Exit.REFUSED: "`{0} pod resource` and `{0} pod nodes` show what there is room for",
+    Exit.REFUSED: "`{0} pod status` and `{0} node list` show what there is room for",
     Exit.ERROR: "`{0} doctor` looks for what is wrong",
 }
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from eru.cli.settings import Settings, format_name
+from eru.cli.settings import Settings, complete_format, format_name
 
 Body = Callable[..., Awaitable[int | None]]
 _LONG = re.compile(r"-([a-z][a-z0-9_-]+)(=.*)?")
@@ -257,7 +257,7 @@ def _is_value(options: dict[str, click.Option], before: Sequence[str]) -> bool:
 
 def _anywhere() -> list[tuple[str, list[str], dict[str, Any]]]:
     return [
-        ("output", ["-o", "--output"], {"default": None}),
+        ("output", ["-o", "--output"], {"default": None, "shell_complete": complete_format}),
         ("eru", ["-e", "--eru"], {"default": None}),
         ("context", ["--context"], {"default": None}),
         ("utc", ["--utc"], {"is_flag": True}),

@@ -22,7 +22,7 @@ FRESH_S = 5.0  # as good as asking
 STALE_S = 3600.0  # better than nothing
 REFRESH = "ERU_COMPLETE_REFRESH"  # set for the process that renews: it asks core, and nobody waits for it
 FILES_MAX = 100
-_ASKED = ("COMP_", "ERU", "_ERU", "PATH")  # variables that an answer depends on
+_ASKED = ("COMP_", "ERU", "_ERU", "PATH", "PWD")  # variables that an answer depends on
 _PROGRAMS = ("eru", "eru-cli")
 
 

@@ -24,6 +24,9 @@ COMPLETION_DEADLINE_S = 0.4  # ERU_COMPLETE_TIMEOUT says otherwise
 SUGGESTION_DEADLINE_S = 2.0
 NAMES_MAX = 2000  # names offered to a shell
 
+SPEC_BYTES_MAX = 1024 * 1024  # a larger spec is not opened for TAB
+
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 Fetch = Callable[["Session"], Awaitable[list[str]]]
 
 
@@ -102,7 +105,7 @@ async def naming(session: Session, kind: str, name: str) -> AsyncIterator[None]:
 # -- completion
 
 
-def _complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+def _complete(kind: str) -> Completer:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         return [name for name in _fetch(ctx, kind) if name.startswith(incomplete)][:NAMES_MAX]
 
@@ -159,6 +162,36 @@ def _deadline_s() -> float:
         return float(os.environ.get("ERU_COMPLETE_TIMEOUT", ""))
     except ValueError:
         return COMPLETION_DEADLINE_S
+
+
+def one_of(*words: str) -> Completer:
+    """Offers these words."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+def spec_entries(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The entrypoints of the spec on the line, if it is a file; else those that run."""
+    from eru.cli.exits import Problem
+    from eru.cli.spec.view import child, root_of
+
+    # an option without its value ends the parsing before arguments have their names
+    spec = next((word for word in (ctx.params.get("spec"), *ctx.args) if word and os.path.isfile(word)), "")
+    try:
+        with open(spec, "rb") as file:
+            text = file.read(SPEC_BYTES_MAX).decode()
+        found = sorted(child(root_of(text, spec).mapping(), "entrypoints").mapping())
+    except (OSError, ValueError, Problem):
+        found = _fetch(ctx, "entrypoint")
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def apps_and_workloads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Where both may stand: apps first."""
+    return apps(ctx, param, incomplete) + workloads(ctx, param, incomplete)
 
 
 pods = _complete("pod")

@@ -69,6 +69,11 @@ def sources_of(ctx: click.Context) -> dict[str, str]:
     return {name: kinds[source.name] for name, source in found.items() if source is not None and source.name in kinds}
 
 
+def complete_format(ctx: object, param: object, text: str) -> list[str]:
+    """For the shell."""
+    return [name for name in FORMATS if name.startswith(text)]
+
+
 def format_name(text: str | None, *, strict: bool = False) -> str:
     """The output format of `--output`; what is not known means a table, as ever, or is refused if `strict`."""
     name = (text or "").lower()

@@ -35,6 +35,20 @@ def test_commands_and_options(tab):
     assert {"info", "watch", "--check-config"} <= {*tab("eru core "), *tab("eru core --ch")}
 
 
+def test_words_of_options_and_files(tab, script, tmp_path, monkeypatch):
+    script.answers["ListWorkloads"] = [WORKLOAD]
+    monkeypatch.setenv("ERU_COMPLETE_TIMEOUT", "20")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "web.yaml").write_text("appname: a\nentrypoints: {front: {}, back: {}}\n")
+    assert tab("eru -o j") == ["json", "jsonl"]
+    assert tab("eru pod list -o w") == ["wide"]
+    assert tab("eru wait app --for r") == ["running", "removed"]
+    assert tab("eru workload deploy we") == ["we"]  # the shell looks for files itself
+    assert tab("eru workload deploy web.yaml --entry ") == ["back", "front"]
+    assert tab("eru workload deploy http://x/y.yaml --entry ") == ["web"]
+    assert tab("eru exec ") == ["app", "app_web_abcdef"]
+
+
 def test_live_names(tab, script, monkeypatch):
     monkeypatch.setenv("ERU_COMPLETE_TIMEOUT", "20")
     script.answers |= {
@@ -47,7 +61,7 @@ def test_live_names(tab, script, monkeypatch):
     assert tab("eru workload deploy --pod t") == ["test"]
     assert tab("eru node get ") == ["n1"]
     assert tab("eru workload exec app_") == ["app_web_abcdef"]
-    assert tab("eru workload logs a") == ["app"]
+    assert tab("eru workload logs a") == ["app", "app_web_abcdef"]
     assert tab("eru workload list --entry ") == ["web"]
 
 

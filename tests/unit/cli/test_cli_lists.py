@@ -143,6 +143,12 @@ def test_a_terminal_gets_a_list_and_a_pipe_the_box(eru, script, monkeypatch):
     assert "\x1b[32mup\x1b[0m" in on_terminal("node", "list")
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in on_terminal("workload", "list")
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("CLICOLOR", "0")
+    assert "\x1b" not in on_terminal("workload", "list")
+    monkeypatch.setenv("CLICOLOR_FORCE", "1")
+    assert "\x1b[31merror:" in eru("nonsense").err
+    monkeypatch.delenv("CLICOLOR_FORCE")
     monkeypatch.setenv("TERM", "dumb")
     assert on_terminal("workload", "list").startswith("┌")
     assert eru("workload", "list", "-o", "wide").out.startswith("NAME")

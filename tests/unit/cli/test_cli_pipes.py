@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from eru.wire import core_pb2 as pb
 
 MANY = pb.Pods(pods=[pb.Pod(name=f"pod{number}", desc="x" * 80) for number in range(5000)])
@@ -74,3 +76,32 @@ def test_an_interrupt_ends_a_call(script):
     told = running.communicate(timeout=60)[1].decode()
     ended.set()
     assert (running.returncode, "interrupted" in told, "Traceback" in told) == (130, True, False)
+
+
+@pytest.mark.parametrize(("closed", "told"), [(">&-", b""), ("2>&-", b"one"), ("<&-", b"one"), (">&- 2>&- <&-", b"")])
+def test_closed_streams_are_as_good_as_none(script, closed: str, told: bytes):
+    script.answers["ListPods"] = pb.Pods(pods=[pb.Pod(name="one")])
+    line = f'"$1" -m eru -e "$2" -o name pod list {closed}'
+    done = subprocess.run(
+        ["sh", "-c", line, "sh", sys.executable, script.address], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, told, b"")
+
+
+def test_words_without_room_change_no_exit_code(script):
+    script.answers["ListPods"] = pb.Pods()
+    with open("/dev/full", "wb") as full:
+        assert start(script.address, "pod", "nonsense", stderr=full).wait(60) == 2
+
+
+def test_input_that_never_ends_is_left(script):
+    ended = pb.AttachWorkloadMessage(data=b"[exitcode] 0", std_stream_type=pb.STDOUT)
+
+    def first(requests: Iterator[Any]) -> Iterator[pb.AttachWorkloadMessage]:
+        next(requests), next(requests)
+        yield ended
+
+    script.answers["ExecuteWorkload"] = first
+    with open("/dev/zero", "rb") as zeros:
+        running = start(script.address, "workload", "exec", "-i", "a" * 64, "true", stdin=zeros)
+        assert (running.communicate(timeout=60), running.returncode) == ((b"", b""), 0)

@@ -31,7 +31,7 @@ eru events shop --since 1h        one app; also app/entry, a name, an id or its 
 eru events --node web1 --follow   one node, and whatever comes
 """,
 )
-@click.argument("what", required=False, default="", shell_complete=names.apps)
+@click.argument("what", required=False, default="", shell_complete=names.apps_and_workloads)
 @click.option("--node", default="", shell_complete=names.nodes, help="Only on this node.")
 @click.option("--since", default="", metavar="TIME", help="From this time on: 10m, or 2026-11-21T12:00:00Z.")
 @click.option(

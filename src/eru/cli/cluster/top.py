@@ -44,9 +44,16 @@ eru top nodes
 eru top --once | head       one table, for pipes
 """,
 )
-@click.argument("what", required=False, default="", shell_complete=names.apps)
+@click.argument("what", required=False, default="", shell_complete=names.apps_and_workloads)
 @click.option("--node", default="", shell_complete=names.nodes, help="Only on this node.")
-@click.option("--sort", default="cpu", show_default=True, metavar="|".join(ORDERS), help="What comes first.")
+@click.option(
+    *("--sort",),
+    default="cpu",
+    show_default=True,
+    metavar="|".join(ORDERS),
+    shell_complete=names.one_of(*ORDERS),
+    help="What comes first.",
+)
 @click.option("--interval", default="2s", show_default=True, metavar="TIME", help="Between two looks.")
 @click.option("--once", is_flag=True, help="One table, also on a terminal.")
 async def top(session: Session, what: str, node: str, sort: str, interval: str, once: bool) -> int:

@@ -14,12 +14,19 @@ from eru.cli.session import Session
 from eru.cli.workload.health import wait_healthy
 from eru.cli.workload.select import meant, selector_options
 
+STATES = ("healthy", "running", "removed")
+
 
 @verb("wait", examples="eru wait shop/web\neru wait 3f2a --for running --timeout 30s\neru wait shop --for removed")
-@click.argument("what", nargs=-1, shell_complete=names.apps)
+@click.argument("what", nargs=-1, shell_complete=names.apps_and_workloads)
 @selector_options
 @click.option(
-    "--for", "enough", default="healthy", show_default=True, metavar="healthy|running|removed", help="What for."
+    *("--for", "enough"),
+    default="healthy",
+    show_default=True,
+    metavar="|".join(STATES),
+    shell_complete=names.one_of(*STATES),
+    help="What for.",
 )
 @click.option("--timeout", default="120s", show_default=True, help="How long at most.")
 async def wait(session: Session, what: tuple[str, ...], enough: str, timeout: str, **values: Any) -> int:
@@ -28,7 +35,7 @@ async def wait(session: Session, what: tuple[str, ...], enough: str, timeout: st
     Exit code 1 if they are not in time.
     """
     limit_s = seconds("--timeout", timeout)
-    state = choice("--for", enough, ("healthy", "running", "removed"))
+    state = choice("--for", enough, STATES)
     try:
         found = await meant(session, what, values, "wait for")
     except Problem as problem:

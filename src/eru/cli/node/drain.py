@@ -19,7 +19,7 @@ from eru.cli.show.talk import counted
 from eru.cli.show.times import duration
 from eru.cli.workload.control import remove_ids
 from eru.cli.workload.health import state_of
-from eru.model.errors import CoreUnreachable
+from eru.model.errors import CoreUnreachable, RemoteError
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
@@ -32,12 +32,12 @@ SHOWN_MAX = 10  # workloads named while waiting
     examples="""
 eru node drain web1                    nothing new there; then watch until it is empty
 eru node drain web1 --timeout 0        do not watch
-eru node drain web1 --remove --yes     remove what is there
+eru node drain web1 --remove --yes     stop and remove what is there
 """,
 )
 @click.argument("name", shell_complete=names.nodes)
-@click.option("--remove", is_flag=True, help="Remove the workloads that are there. Nothing replaces them.")
-@click.option("--force", is_flag=True, help="With --remove: even what still runs or whose hook fails.")
+@click.option("--remove", is_flag=True, help="Stop and remove the workloads that are there. Nothing replaces them.")
+@click.option("--force", is_flag=True, help="With --remove: without stopping first, and even if a hook fails.")
 @click.option("--yes", is_flag=True, help="With --remove: do not ask.")
 @click.option("--timeout", default="10m", show_default=True, metavar="TIME", help="How long to watch; 0: not at all.")
 async def drain(session: Session, name: str, remove: bool, force: bool, yes: bool, timeout: str) -> int:
@@ -92,8 +92,24 @@ async def _remove(session: Session, name: str, left: list[pb.Workload], *, force
             raise Problem(
                 f"nothing was removed; node {name} still takes no new workloads", hint=f"eru node uncordon {name}"
             )
-    await remove_ids(session, [each.id for each in left], {each.id: each.name for each in left}, force=force)
+    named = {each.id: each.name for each in left}
+    if not force:  # core removes only what has stopped, and a stop runs the hooks
+        await _stop(session, named)
+    await remove_ids(session, list(named), named, force=force)
     return await _left(session, name)
+
+
+async def _stop(session: Session, named: dict[str, str]) -> None:
+    """Stop all of these; one that does not stop is told, and removing it will fail."""
+    asked = pb.ControlWorkloadOptions(IDs=list(named), type="stop")
+    try:
+        async for answer in session.stream(rpc.ControlWorkload, asked):
+            if answer.error:
+                session.talk.bad(f"{named.get(answer.id, answer.id)} was not stopped: {answer.error}")
+    except CoreUnreachable:
+        raise
+    except RemoteError as error:
+        session.talk.bad(f"not all were stopped: {error}")
 
 
 async def _watch(session: Session, name: str, left: list[pb.Workload], limit_s: float) -> list[pb.Workload]:

@@ -1,7 +1,8 @@
 """What is said to a person, on standard error; data goes to standard output elsewhere.
 
 Quiet silences everything but errors; verbose adds one line per call with its
-milliseconds. Colour only on a terminal that wants it (NO_COLOR, TERM=dumb).
+milliseconds. Colour only on a terminal that wants it (NO_COLOR,
+CLICOLOR=0, TERM=dumb), or where CLICOLOR_FORCE demands it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ _OURS = re.compile(
 
 
 def wants_colour(out: TextIO) -> bool:
-    """Whether `out` is a terminal whose user has not declined colour."""
-    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether `out` is a terminal whose user has not declined colour, or the user wants it anywhere."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("CLICOLOR_FORCE", "0") not in ("", "0"):
+        return True
+    return out.isatty() and os.environ.get("TERM") != "dumb" and os.environ.get("CLICOLOR") != "0"
 
 
 def counted(number: int, noun: str) -> str:
@@ -108,4 +113,9 @@ class Talk:
             self._line(f"{self.paint(label + ':', colour)} {rest}")
 
     def _line(self, text: str) -> None:
-        print(text, file=self.out, flush=True)
+        try:
+            print(text, file=self.out, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass  # words that find no room on a disk are no reason to stop what they tell of

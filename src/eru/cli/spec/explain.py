@@ -25,7 +25,8 @@ def complete(ctx: click.Context, param: click.Parameter, text: str) -> list[str]
     offline=True,
     examples="""
 eru explain                                    all keys of a spec
-eru explain entrypoints.web.healthcheck
+eru explain healthcheck                        the keys below one
+eru explain entrypoints.web.healthcheck.url
 eru explain DeployOptions                      a message of the API
 eru explain DeployOptions.node_filter
 """,
@@ -36,16 +37,24 @@ async def explain(session: Session, key: str) -> None:
     if key[:1].isupper():
         _message(session, key)
         return
-    wanted = generic(key)
+    wanted = _whole(generic(key))
     used = {name: each for name, each in KEYS.items() if not each.unused}
     found = {name: each for name, each in used.items() if not key or name == wanted or name.startswith(f"{wanted}.")}
     if not found:
-        last = {name.rpartition(".")[2]: name for name in KEYS}
-        near = did_you_mean(key.rpartition(".")[2], [*last, *messages()])
+        last = {name.rpartition(".")[2] for name in used}
+        near = did_you_mean(key, used) or did_you_mean(key.rpartition(".")[2], [*last, *messages()])
         raise not_found(f"specs have no key {key!r}", hint=near or "`eru explain` shows all")
     data = [{"key": name, "type": each.kind.value, "meaning": each.meaning} for name, each in found.items()]
     rows = [[[name], [each.kind.value], [each.meaning]] for name, each in found.items()]
     session.show(data, lambda: render(["KEY", "TYPE", "MEANING"], rows), list(found))
+
+
+def _whole(key: str) -> str:
+    """`healthcheck`, `healthcheck.url`: the end of a key stands for the whole; the shortest if there are several."""
+    if not key or key in KEYS:
+        return key
+    ends = [name for name in KEYS if name.endswith(f".{key}")]
+    return min(ends, key=lambda name: (name.startswith("builds"), name.count("."))) if ends else key
 
 
 def _message(session: Session, key: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from eru.cli import names
 from eru.cli.exits import Exit, Problem, code_of, refusal_lines, usage
 from eru.cli.lazy import verb
 from eru.cli.parse import seconds
@@ -58,9 +59,9 @@ eru workload deploy web.yaml --pod prod --entry web --image shop:1.4 --cpu 0.5 -
 eru workload deploy https://specs/web.yaml --pod prod --entry web --image shop:1.4 --deploy-strategy FILL
 """,
 )
-@click.argument("spec")
+@click.argument("spec", type=click.Path())
 @options.where
-@click.option("--entry", default="", help="Which entrypoint of the spec.")
+@click.option("--entry", default="", shell_complete=names.spec_entries, help="Which entrypoint of the spec.")
 @click.option("--image", default="", help="Which image to run.")
 @click.option("--count", type=int, default=1, show_default=True, help="How many, as the strategy counts.")
 @options.resources

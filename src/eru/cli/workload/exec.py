@@ -29,7 +29,7 @@ echo 'select 1' | eru exec -i shop/db psql
 @click.option("-t", "--tty", is_flag=True, hidden=True)
 @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Environment; can be repeated.")
 @click.option("-w", "--workdir", default="/", show_default=True, help="Where to run it.")
-@click.argument("workload", shell_complete=names.workloads)
+@click.argument("workload", shell_complete=names.apps_and_workloads)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 async def exec_(
     session: Session,

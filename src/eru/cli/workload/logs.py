@@ -39,7 +39,7 @@ eru logs shop --since 10m --grep 'error|timeout'
 eru logs 3f2a --tail 100
 """,
 )
-@click.argument("what", nargs=-1, shell_complete=names.apps)
+@click.argument("what", nargs=-1, shell_complete=names.apps_and_workloads)
 @selector_options
 @click.option("-n", "--tail", default="all", show_default=True, help="So many last lines of each.")
 @click.option("--since", default="", help="From this time on: 10m, or 2026-11-21T12:00:00Z.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from eru.cli.exits import Exit, Problem, refusal_lines
+from eru.cli.exits import Exit, Problem, quantity, refusal_lines
 from eru.cli.session import Session
 from eru.cli.show.document import as_data
 from eru.cli.show.resources import is_nothing, lines, opened
@@ -65,7 +65,9 @@ def _granted(text: str) -> list[str]:
     return [
         line
         for kind in sorted(kinds)
-        for line in lines({key: value for key, value in kinds[kind].items() if not is_nothing(value)})
+        for key, value in sorted(kinds[kind].items())
+        if not is_nothing(value)
+        for line in ([f"{key}: {quantity(key, value)}"] if isinstance(value, int | float) else lines({key: value}))
     ]
 
 

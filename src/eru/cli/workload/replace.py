@@ -33,9 +33,9 @@ eru workload replace web.yaml --pod prod --entry web --image shop:1.5
 eru workload replace web.yaml --entry web --image shop:1.5 --node web1 --copy /data/cache:/data/cache
 """,
 )
-@click.argument("spec")
+@click.argument("spec", type=click.Path())
 @click.option("--pod", default="", shell_complete=names.pods, help="Only instances in this pod.")
-@click.option("--entry", default="", help="Which entrypoint of the spec.")
+@click.option("--entry", default="", shell_complete=names.spec_entries, help="Which entrypoint of the spec.")
 @click.option("--image", default="", help="Which image to run.")
 @click.option("--node", multiple=True, shell_complete=names.nodes, help="Only on this node; can be repeated.")
 @click.option("--count", type=int, default=1, show_default=True, help="How many at the same time.")

@@ -35,7 +35,7 @@ eru workload scale shop web --count 5 --spec web.yaml --dry-run
 @click.argument("app", shell_complete=names.apps)
 @click.argument("entry", shell_complete=names.entrypoints)
 @click.option("--count", type=int, required=True, help="How many there should be in all.")
-@click.option("--spec", default="", help="The app's spec; needed for more instances.")
+@click.option("--spec", default="", type=click.Path(), help="The app's spec; needed for more instances.")
 @options.where
 @click.option("--image", default="", help="Which image to run.  [default: that of the newest instance]")
 @options.resources
