@@ -16,6 +16,7 @@ sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None is how an
 
 def main() -> None:
     """`eru`: one command for everything."""
+    _opened()
     from eru.cli.app import root, run
 
     _leave(run(root(), "eru"))
@@ -23,9 +24,17 @@ def main() -> None:
 
 def cli_main() -> None:
     """`eru-cli`: the client commands only."""
+    _opened()
     from eru.cli.app import published_root, run
 
     _leave(run(published_root(), "eru-cli"))
+
+
+def _opened() -> None:
+    """Standard streams that were closed (`>&-`) go nowhere; otherwise a socket would get their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None and os.open(os.devnull, os.O_RDWR) == number:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115 - for the whole process
 
 
 def _leave(code: int) -> None:
@@ -43,6 +52,7 @@ def _leave(code: int) -> None:
 
 def core_main() -> None:
     """`eru-core`: a core server."""
+    _opened()
     from eru.cli.app import run
     from eru.roots.core import command
 
@@ -51,6 +61,7 @@ def core_main() -> None:
 
 def agent_main() -> None:
     """`eru-agent`: the agent of a node."""
+    _opened()
     from eru.cli.app import run
     from eru.roots.agent import command
 

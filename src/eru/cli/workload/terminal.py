@@ -77,32 +77,41 @@ def _hang_up(task: asyncio.Task[object] | None) -> None:
 async def input_frames() -> AsyncIterator[bytes]:
     """Standard input as it comes, with a size frame first and at each change of a terminal; ends at end of input."""
     loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_CHUNKS)
+    queue: asyncio.Queue[tuple[bool, bytes]] = asyncio.Queue(2 * QUEUE_CHUNKS)  # as many sizes as chunks
+    room = threading.Semaphore(QUEUE_CHUNKS)
     # a thread of its own: files, pipes and terminals are all read the same way, and it dies with the process
-    threading.Thread(target=_read_all, args=(loop, queue), name="stdin", daemon=True).start()
+    threading.Thread(target=_read_all, args=(loop, queue, room), name="stdin", daemon=True).start()
     if is_terminal():
         yield size_frame()
         loop.add_signal_handler(signal.SIGWINCH, _put_size, queue)
     try:
-        while chunk := await queue.get():
-            yield chunk
+        while True:
+            read, frame = await queue.get()
+            if read:
+                room.release()
+            if not frame:
+                return
+            yield frame
     finally:
         loop.remove_signal_handler(signal.SIGWINCH)
 
 
-def _put_size(queue: asyncio.Queue[bytes]) -> None:
-    with suppress(asyncio.QueueFull):  # the next change will tell
-        queue.put_nowait(size_frame())
+def _put_size(queue: asyncio.Queue[tuple[bool, bytes]]) -> None:
+    if queue.qsize() < QUEUE_CHUNKS:  # otherwise the next change will tell
+        queue.put_nowait((False, size_frame()))
 
 
-def _read_all(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[bytes]) -> None:
+def _read_all(
+    loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[tuple[bool, bytes]], room: threading.Semaphore
+) -> None:
+    """Read while there is `room`; nothing of the loop is waited for, which may end at any time."""
     descriptor = sys.stdin.fileno()
     with suppress(RuntimeError):  # the loop has ended: nobody wants input any more
-        while True:
+        while room.acquire():
             try:
                 chunk = os.read(descriptor, CHUNK_BYTES)
             except OSError:
                 chunk = b""
-            asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
+            loop.call_soon_threadsafe(queue.put_nowait, (True, chunk))
             if not chunk:
                 return
