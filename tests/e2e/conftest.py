@@ -11,6 +11,7 @@ import pytest
 
 from support.agent_node import NODE, AgentProcess, RecordingCore, TcpSink, Workloads, recording_core
 from support.user_cluster import Cluster
+from support.verbs import Verbs, verbs_core
 
 
 @pytest.fixture
@@ -41,6 +42,23 @@ async def sink() -> AsyncIterator[TcpSink]:
     await sink.start()
     yield sink
     await sink.stop()
+
+
+@pytest.fixture(scope="session")
+def plain_core(docker_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
+    """A core with one node, for all suites of verbs that want nothing special of it."""
+    with verbs_core(tmp_path_factory.mktemp("verbs"), docker_endpoint) as verbs:
+        yield verbs
+
+
+@pytest.fixture
+def verbs(plain_core: Verbs) -> Iterator[Verbs]:
+    """That core; nothing is left on it for the next test."""
+    yield plain_core
+    plain_core.remove_all()
+    assert plain_core.containers() == set()
+    usage = plain_core.usage()
+    assert usage["memory"] == usage["cpu"] == 0
 
 
 # The suites of the agent. A module that defines `NODE` has a node of its own: nothing of others is counted there.

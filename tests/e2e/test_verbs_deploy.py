@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from eru.wire import core_pb2 as pb
 from eru.wire import v1_pb2 as v1
-from support.verbs import FOREVER, NODE, POD, M, Verbs, bag, options, verbs_core
+from support.verbs import FOREVER, NODE, POD, M, Verbs, bag, options
 
 pytestmark = pytest.mark.docker
 NOFILE = {"Name": "nofile", "Soft": 1000, "Hard": 2000}
-
-
-@pytest.fixture(scope="module")
-def core(docker_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
-    folder: Path = tmp_path_factory.mktemp("deploy")
-    with verbs_core(folder, docker_endpoint) as verbs:
-        yield verbs
-
-
-@pytest.fixture
-def verbs(core: Verbs) -> Iterator[Verbs]:
-    yield core
-    core.remove_all()
-    assert core.containers() == set()
-    assert core.usage()["memory"] == 0
 
 
 def test_names_labels_environment_and_limits(verbs: Verbs) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,9 @@ import grpc
 import pytest
 
 from eru.wire import core_pb2 as pb
-from support.verbs import M, Verbs, bag, until, verbs_core
+from support.verbs import M, Verbs, bag, until
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture(scope="module")
-def core(docker_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
-    folder: Path = tmp_path_factory.mktemp("realloc")
-    with verbs_core(folder, docker_endpoint) as verbs:
-        yield verbs
-
-
-@pytest.fixture
-def verbs(core: Verbs) -> Iterator[Verbs]:
-    yield core
-    core.remove_all()
-    assert core.usage()["memory"] == core.usage()["cpu"] == 0
 
 
 def realloc(verbs: Verbs, id: str, **delta: Any) -> None:

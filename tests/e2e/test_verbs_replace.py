@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from eru.wire import core_pb2 as pb
-from support.verbs import APP, Verbs, options, verbs_core
+from support.verbs import APP, Verbs, options
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture(scope="module")
-def core(docker_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verbs]:
-    folder: Path = tmp_path_factory.mktemp("replace")
-    with verbs_core(folder, docker_endpoint) as verbs:
-        yield verbs
-
-
-@pytest.fixture
-def verbs(core: Verbs) -> Iterator[Verbs]:
-    yield core
-    core.remove_all()
-    assert core.containers() == set()
 
 
 def replace(verbs: Verbs, deploy: pb.DeployOptions, **more: object) -> list[pb.ReplaceWorkloadMessage]:
