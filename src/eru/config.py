@@ -235,7 +235,8 @@ def load_core(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded[Cor
         raise InvalidInput(str(error)) from error
     config = loaded.settings
     _complete(config, path)
-    return Loaded(config, warnings + loaded.warnings + _unused(path, file, file_for_stage))
+    warnings += [*loaded.warnings, *_unused(path, file, file_for_stage), *_unreadable(path, config)]
+    return Loaded(config, warnings)
 
 
 def _complete(config: CoreConfig, path: Path) -> None:
@@ -273,6 +274,14 @@ def _complete(config: CoreConfig, path: Path) -> None:
     for name, seconds in (("global_timeout", config.global_timeout), ("connection_timeout", config.connection_timeout)):
         if seconds <= 0:
             raise InvalidInput(f"{path}: {name} is {seconds:g}s, expected more than 0")
+
+
+def _unreadable(path: Path, config: CoreConfig) -> list[str]:
+    """A file that only a later request needs."""
+    key = config.git.private_key
+    if not key or os.access(key, os.R_OK):
+        return []
+    return [f"{path}: git.private_key {key} cannot be read: sources cannot be fetched over ssh until it can"]
 
 
 def _unused(path: Path, *files: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -105,7 +106,8 @@ async def admin(address: str, core: Core, metrics: CoreMetrics, server: RpcServe
         await web.TCPSite(runner, host.strip("[]"), int(port)).start()
     except OSError as error:
         await runner.cleanup()
-        raise InvalidInput(f"profile: cannot listen on {address}: {error.strerror or error}") from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise InvalidInput(f"profile: cannot listen on {address}: {why}; choose another port") from error
     try:
         yield
     finally:

@@ -155,6 +155,13 @@ def test_keys_that_change_nothing_are_named_in_one_line(tmp_path: Path) -> None:
     assert "hub" not in said
 
 
+def test_a_key_for_sources_that_cannot_be_read_is_told_at_the_start(tmp_path: Path) -> None:
+    path = written(tmp_path, f"git: {{private_key: {tmp_path}/key}}")
+    assert any(f"git.private_key {tmp_path}/key cannot be read" in said for said in load_core(path, {}).warnings)
+    (tmp_path / "key").write_text("secret")
+    assert load_core(path, {}).warnings == []
+
+
 def test_what_the_bounds_of_the_file_become(tmp_path: Path) -> None:
     text = "max_concurrency: 8\nscheduler: {max_deploy_count: 5}\ngrpc: {service_heartbeat_interval: 4500ms}\n"
     text += "resource_plugin: {whitelist: [bandwidth]}"

@@ -48,6 +48,7 @@ class DockerHttp:
         self.address, self.context = address, context
         self.connect_timeout_s = connect_timeout_s
         self.version = ""
+        self._told = ""  # the engine's newest version, when `version` was agreed on
         self._broken = broken
         self._gate = asyncio.Semaphore(calls_parallel_max)
         connector: aiohttp.BaseConnector
@@ -65,15 +66,23 @@ class DockerHttp:
     async def negotiate(self) -> None:
         """Agree on an API version; also the first sign of life."""
         _, headers, _ = await self._once("GET", f"{self._base}/_ping", timeout_s=self.connect_timeout_s)
-        theirs = headers.get("Api-Version", "")
-        try:
-            major, _, minor = theirs.partition(".")
-            version = min((int(major), int(minor)), API_NEWEST)
-        except ValueError:
-            raise EngineUnreachable(
-                f"what answers at {self.address.place} is not Docker: correct the endpoint"
-            ) from None
-        self.version = f"{version[0]}.{version[1]}"
+        told = headers.get("Api-Version", "")
+        if told and told == self._told:
+            return
+        theirs = _api_version(told)
+        if theirs is None:
+            raise EngineUnreachable(f"what answers at {self.address.place} is not Docker: correct the endpoint")
+        least = await self._least() if theirs > API_NEWEST else theirs
+        version = min(theirs, max(API_NEWEST, least))
+        self.version, self._told = f"{version[0]}.{version[1]}", told
+
+    async def _least(self) -> tuple[int, int]:
+        """The oldest version that the engine still takes; those newer than us drop old ones in time."""
+        url = f"{self._base}/version"
+        _, _, text = await self._once("GET", url, timeout_s=self.connect_timeout_s)
+        found = decode(text)
+        told = found.get("MinAPIVersion") if isinstance(found, dict) else None
+        return _api_version(str(told)) or API_NEWEST
 
     async def close(self) -> None:
         await self._session.close()
@@ -268,6 +277,11 @@ def _watched_socket(found: aiohttp.AddrInfoType) -> socket.socket:
     connection = socket.socket(family, type, proto)
     watch_peer(connection)
     return connection
+
+
+def _api_version(text: str) -> tuple[int, int] | None:
+    major, _, minor = text.partition(".")
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
 
 
 def decode(text: bytes) -> Any:
