@@ -343,6 +343,8 @@ def _version(text: str) -> tuple[int, int]:
 
 
 def _why(error: BaseException) -> str:
+    if isinstance(error, PermissionError):
+        return f"{error}: run the agent as root, or as a member of the group that the socket belongs to"
     return str(error) or type(error).__name__
 
 

@@ -24,6 +24,8 @@ from eru.wire.channel import CoreClient
 TTL_BEATS = 3  # a node lives for so many missed beats
 RETRY_MOST_S = 10.0
 FAREWELL = -1
+UNIMPLEMENTED = 12
+_LOGIN = re.compile(r"invalid grpc (username|password)", re.IGNORECASE)  # how every core says it
 _ALREADY = re.compile(r"already exist", re.IGNORECASE)
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +57,7 @@ class Heartbeat:
         self._notices = notices
         self._recovered = recovered
         self._missed = False
+        self._refused = False  # core answers, but not for this node
         self.last_beat: float | None = None  # monotonic seconds
         self.beats_total = 0
         self.failures_total = 0
@@ -76,7 +79,10 @@ class Heartbeat:
                 self._notices.trouble("core", "core cannot be reached, trying on", error=str(error))
             except RemoteError as error:
                 self._notices.over("core", "core answers")
-                if self._settings.register.podname:
+                self._refused = True
+                if why := _not_about_the_node(error):
+                    self._notices.trouble("registration", why, error=str(error))
+                elif self._settings.register.podname:
                     await self._register()
                 else:
                     self._notices.trouble(
@@ -86,6 +92,7 @@ class Heartbeat:
                         error=str(error),
                     )
             else:
+                self._refused = False
                 self._notices.over("core", "core answers")
                 self._notices.over("registration", "core knows the node now", node=name)
                 return Registration(node_ip=_ip_of(node.endpoint), podname=node.podname)
@@ -116,7 +123,7 @@ class Heartbeat:
 
     async def farewell(self) -> None:
         """Tell core that this node goes now. Errors only get a line: the ttl will tell the same."""
-        if self._settings.heartbeat_interval <= 0:
+        if self._settings.heartbeat_interval <= 0 or self._refused:
             return
         try:
             await self._set(FAREWELL)
@@ -180,6 +187,15 @@ class Heartbeat:
 def _read(tls: TlsSettings) -> dict[str, str]:
     """The content of the files, by the names of the request's fields. Raises OSError or UnicodeDecodeError."""
     return {name: Path(path).read_text() for name, path in msgspec.structs.asdict(tls).items() if path}
+
+
+def _not_about_the_node(error: RemoteError) -> str:
+    """What core's refusal is about, if it has nothing to do with this node."""
+    if _LOGIN.search(str(error)):
+        return "core refuses the agent's login, trying on: check auth.username and auth.password"
+    if error.code == UNIMPLEMENTED:
+        return "what answers at the address of core is no core, trying on: check core in the agent's config"
+    return ""
 
 
 def _ip_of(endpoint: str) -> str:
