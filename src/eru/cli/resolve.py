@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from eru.cli.exits import not_found, usage
 from eru.cli.session import Session
 from eru.cli.suggest import did_you_mean
+from eru.model.errors import InvalidInput
+from eru.model.names import check_entrypoint, check_name
 from eru.wire import core_pb2 as pb
 from eru.wire import methods as rpc
 
@@ -59,9 +61,24 @@ class Directory:
         return [each for each in everyone if each.id.startswith(word) or each.name.startswith(word)]
 
     async def of_app(self, word: str) -> list[pb.Workload]:
-        """Workloads of `app` or `app/entry`."""
+        """Workloads of `app` or `app/entry`, sorted. Only they are asked for: there may be many others."""
         app, _, entry = word.partition("/")
-        return [each for each in await self.all() if belongs(each.name, app, entry)]
+        if self.found is None and _may_be_app(app, entry):
+            asked = pb.ListWorkloadsOptions(appname=app, entrypoint=entry)
+            listed = await self.session.collect(rpc.ListWorkloads, asked)
+            listed.sort(key=lambda each: (each.name, each.id))
+        else:
+            listed = await self.all()
+        return [each for each in listed if belongs(each.name, app, entry)]
+
+
+def _may_be_app(app: str, entry: str) -> bool:
+    """Whether core would take these for names."""
+    try:
+        check_name("app", app)
+        return not entry or bool(check_entrypoint(entry))
+    except InvalidInput:
+        return False
 
 
 def belongs(name: str, app: str, entry: str = "") -> bool:

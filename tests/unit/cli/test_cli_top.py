@@ -94,6 +94,7 @@ def test_once_prints_one_table_the_busiest_first(script, eru):
         ["shop_web_aaaaaa", "n1", "0.25", "25%", "100M", "10%"],
     ]
     assert script.answers["Stats"].asked.appname == "shop"
+    assert {each.appname for each in script.requests("ListWorkloads")} == {"shop"}  # not the whole cluster
     [first, _] = json.loads(eru("-o", "json", "top", "--sort", "memory").out)
     assert (first["id"], first["memory"]) == (B, 200 << 20)
 
