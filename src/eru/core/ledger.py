@@ -248,8 +248,15 @@ class Ledger:
             for (key, intent), (_, params) in zip(intents, change.shares, strict=True)
         ]
 
-    async def record(self, op: Operation, held: Held, workload: Workload, *, keep: Intent | None = None) -> Held | None:
-        """The instance exists: workload and indexes in, intent out (or `keep` in its place)."""
+    async def record(self, op: Operation, held: Held, workload: Workload) -> None:
+        """The instance exists: workload and indexes in, intent out."""
+        await self._committer.commit(self.recording(op, held, workload))
+
+    def recording(self, op: Operation, held: Held, workload: Workload, *, keep: Intent | None = None) -> Change:
+        """As `record`, to be committed by the caller, who wants to know what became of it even when it is cancelled.
+
+        `keep`: takes the place of the intent.
+        """
         key = self._keys.workload(workload.id)
         writes = [*self._workload_in(workload), Put(held.key, keep.encode()) if keep else Delete(held.key)]
 
@@ -259,9 +266,7 @@ class Ledger:
             _still(found, held)
             return 0
 
-        change = Edit(op.identity, [unchanged(held.key, held.revision), absent(key)], writes, [key, held.key], verdict)
-        revision = await self._committer.commit(change)
-        return Held(held.key, keep, revision) if keep else None
+        return Edit(op.identity, [unchanged(held.key, held.revision), absent(key)], writes, [key, held.key], verdict)
 
     async def release(self, op: Operation, held: Held) -> None:
         """The instance will not be: usage down (if the intent is counted), intent out."""

@@ -11,9 +11,10 @@ import pytest
 from eru.core.ops.capacity import capacity, dry_run
 from eru.core.ops.deploy import deploy
 from eru.model.deploy import Entrypoint, FileToSend, NodeFilter, Strategy
-from eru.model.errors import Conflict, InvalidInput, NoCapacity, Refused
+from eru.model.errors import Conflict, InvalidInput, NoCapacity, OutcomeUnknown, Refused, StoreUnavailable
 from eru.model.refusals import Reason
 from eru.model.workloads import Hook
+from eru.store.memory import MemoryStore
 
 MIB = 1 << 20
 
@@ -132,6 +133,47 @@ async def test_a_client_that_leaves_leaves_nothing_unrecorded(lab) -> None:
     await results.aclose()
     await lab.at_rest()
     assert {workload.nodename for workload in await lab.workloads()} == {"n1"}
+
+
+class SlowToRecord(MemoryStore):
+    """Holds back the transaction that records a workload; its answer may get lost, before or after it took effect."""
+
+    def __init__(self, world, fate: str) -> None:
+        super().__init__(world)
+        self.fate = fate
+        self.reached, self.go = asyncio.Event(), asyncio.Event()
+
+    async def txn(self, compares, writes):
+        if self.go.is_set() or not any(write.key.startswith("/eru/workload/") for write in writes):
+            return await super().txn(compares, writes)
+        self.reached.set()
+        await self.go.wait()
+        if self.fate == "not done":
+            raise StoreUnavailable("no answer")
+        result = await super().txn(compares, writes)
+        if self.fate == "lost":
+            raise OutcomeUnknown("no answer")
+        return result
+
+
+@pytest.mark.parametrize("fate", ["done", "lost", "not done"])
+async def test_a_client_that_leaves_during_the_record(lab, fate) -> None:
+    other = type(lab)(lab.world, SlowToRecord(lab.world, fate), lab.keys, lab.fakes)
+    assert other.keys.workloads == "/eru/workload/"
+    core = await other.add_core()
+    await other.add_nodes("n1")
+    reading = asyncio.ensure_future(other.deploy())
+    async with asyncio.timeout(60):
+        await other.store.reached.wait()
+        reading.cancel()
+        await asyncio.wait({reading})
+        other.store.go.set()
+        assert await core.background.wait_idle(60)
+    await other.at_rest()
+    assert len(await other.workloads()) == (fate != "not done")
+    await core.stop()
+    await other.pools[0].close()
+    await other.store.close()
 
 
 async def test_two_cores_never_give_away_too_much(lab) -> None:

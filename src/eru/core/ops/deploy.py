@@ -17,7 +17,7 @@ import structlog
 from eru.core.accounts import Requests, parse_requests
 from eru.core.app import Core
 from eru.core.groups import open_group
-from eru.core.ledger import Operation
+from eru.core.ledger import Held, Operation
 from eru.core.ops.instance import Maker
 from eru.core.ops.reserve import Placed, Reservation, unwrapped
 from eru.core.ops.together import Made, Together, given_up
@@ -160,7 +160,7 @@ class Deploy:
                     made = await self._make(engine, one, undo)
                 if self._together is not None:
                     await self._together.wait(made, undo, lambda: self._leave(one))
-                await shielded(self._record(made, undo))
+                await self._record(made, undo)
         except EruError as error:
             await self._fail(one, error)
 
@@ -186,10 +186,18 @@ class Deploy:
     # Record.
 
     async def _record(self, made: Made, undo: UndoStack) -> None:
-        one = made.placed
+        """Not cut off half-way: who is cancelled meanwhile learns first whether it is recorded."""
+        core, one = self.core, made.placed
+        held = one.reserved.held
         keep = self.keep(one, made.workload) if self.keep else None
+        change = core.ledger.recording(self.op, held, made.workload, keep=keep)
         try:
-            made.held = await self.core.ledger.record(self.op, one.reserved.held, made.workload, keep=keep)
+            await core.committer.commit(change)
+        except asyncio.CancelledError:
+            if not change.revision:
+                self._leave(one)
+                undo.forget()  # recovery finds out
+            raise
         except OutcomeUnknown as error:
             self._leave(one)
             if self._together is not None:
@@ -204,9 +212,15 @@ class Deploy:
             _log.info("recorded later", workload=one.name, error=str(error))
             self._made(made)
             return
+        finally:
+            if change.revision:
+                made.held = Held(held.key, keep, change.revision) if keep else None
+                self._recorded(made, undo)
+
+    def _recorded(self, made: Made, undo: UndoStack) -> None:
         undo.forget()
-        one.settled = True
-        self.core.events.tell("recorded", name=one.name, id=made.workload.id, node=one.nodename)
+        made.placed.settled = True
+        self.core.events.tell("recorded", name=made.placed.name, id=made.workload.id, node=made.placed.nodename)
         self.recorded.append(made)
         self._made(made)
 
