@@ -91,6 +91,16 @@ def test_no_core(eru, docker):
             "cpu 1 != 2 (and 1 more)",
             "--fix",
         ),
+        (
+            {"GetNodeResource": pb.NodeResource(diffs=["workload w1 inspect failed: No such container: w1"])},
+            "workload w1 is recorded and has no container",
+            "workload remove --force w1",
+        ),
+        (
+            {"GetNodeResource": pb.NodeResource(diffs=["workload w1 inspect failed: no answer within 10 s"])},
+            "workload w1 inspect failed: no answer",
+            "check Docker on n1",
+        ),
         ({"GetNodeResource": Fails("engine away")}, "cannot be checked: engine away", "log of core"),
         (
             {"ListPodNodes": [pb.Node(name="n1", podname="p", endpoint="tcp://x:1", info="refused")]},

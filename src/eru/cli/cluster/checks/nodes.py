@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from eru.cli.cluster import history
@@ -22,6 +24,7 @@ from eru.wire import v1_pb2 as v1
 ANSWER_S = 10.0
 NODES_PARALLEL_MAX = 32  # looked at at the same time
 CLOCKS_MAX = 200  # nodes whose clock and certificate are looked at
+_MISSING = re.compile(r"workload (?P<id>\S+) inspect failed: (?P<why>.*)", re.DOTALL)
 WELL_SHOWN_MAX = 20  # lines about nodes that are well; more become one
 
 
@@ -103,12 +106,34 @@ async def _books(session: Session, node: pb.Node) -> list[Finding]:
         text = f"node {node.name}: its resources cannot be checked: {error}"
         return [Finding("bad", text, "see the log of core")]
     if found.diffs:
-        more = f" (and {len(found.diffs) - 1} more)" if len(found.diffs) > 1 else ""
-        return [Finding("bad", f"node {node.name}: {found.diffs[0]}{more}", f"eru node resource {node.name} --fix")]
+        return _differences(node, list(found.diffs))
     if not opened(found.resource_capacity):
         cure = f"eru node set {node.name} --cpu N --memory SIZE"
         return [Finding("warn", f"node {node.name} has no resources", cure)]
     return []
+
+
+def _differences(node: pb.Node, diffs: list[str]) -> list[Finding]:
+    """Books that differ can be repaired; a workload that its engine cannot tell about needs something else."""
+    missing = [found for each in diffs if (found := _MISSING.match(each)) is not None]
+    gone = [each["id"] for each in missing if each["why"].startswith("No such container")]
+    books = [each for each in diffs if _MISSING.match(each) is None]
+    told = []
+    if books:
+        text = f"node {node.name}: {books[0]}{_more(books)}"
+        told.append(Finding("bad", text, f"eru node resource {node.name} --fix"))
+    if gone:
+        text = f"node {node.name}: workload {gone[0]} is recorded and has no container{_more(gone)}"
+        told.append(Finding("bad", text, f"eru workload remove --force {gone[0]}"))
+    silent = [each for each in missing if each["id"] not in gone]
+    if silent and node.available:  # else its engine has been complained about
+        text = f"node {node.name}: {silent[0].string}{_more(silent)}"
+        told.append(Finding("bad", text, f"check Docker on {node.name}, then ask again"))
+    return told
+
+
+def _more(of: Sequence[object]) -> str:
+    return f" (and {len(of) - 1} more)" if len(of) > 1 else ""
 
 
 async def _clock(session: Session, node: pb.Node) -> list[Finding]:
