@@ -12,7 +12,7 @@ from eru.cli.show.table import width
 from eru.cli.tui.cluster import Cluster
 from eru.cli.tui.command import child_environment
 from eru.cli.tui.screen import Line, cut, name_of
-from eru.cli.tui.state import State, Wish
+from eru.cli.tui.state import State, Text, Wish
 from eru.wire import core_pb2 as pb
 
 NOW = 1_800_000_000.0
@@ -86,7 +86,7 @@ def test_the_first_list_has_every_instance_its_state_and_age(state):
     ]  # fmt: skip
     assert "unreported" in lines[3]
     assert "1m30s" in lines[2]
-    assert lines[-1].startswith("enter open")
+    assert lines[-1].startswith("? help  q quit  enter open")
 
 
 def test_orders_put_trouble_first_and_come_round(state):
@@ -130,6 +130,45 @@ def test_moving_stops_at_both_ends_and_scrolls(state):
     assert state.chosen().cells[0] == "blog_web_dddddd"
     press(state, "page-down")
     assert state.place.at == 11
+
+
+def test_what_a_filter_leaves_fills_the_screen(state):
+    state.cluster.put([workload(f"many_web_{number:06}") for number in range(100)])
+    shown(state, 14)
+    press(state, "G")
+    shown(state, 14)
+    press(state, "/", *"many", "enter")
+    assert names(state)[0] == "many_web_000000"
+    assert state.place.at == 0
+    press(state, "G")
+    shown(state, 14)
+    for number in range(90, 100):
+        state.cluster.drop(
+            next(key for key, each in state.cluster.instances.items() if each.name[-6:] == f"{number:06}")
+        )
+    assert len([line for line in shown(state, 14)[2:-1] if line]) == 11
+
+
+def test_a_filter_takes_the_beginning_of_an_id_and_no_piece_of_one(state):
+    one = next(iter(state.cluster.instances.values()))
+    press(state, "/", *one.id[:8])
+    assert one.name in names(state)
+    press(state, "escape")
+    other = workload("zeta_web_zzzzzz")
+    other.id = "0" * 60 + "dbdb"
+    state.cluster.put([other])
+    press(state, "/", *"dbdb")
+    assert "zeta_web_zzzzzz" not in names(state)
+
+
+def test_pages_of_text_are_wrapped_to_the_screen(state):
+    state.text = Text("page", ["  next     it runs until it is stopped; if it ends, the engine restarts it", "", "end"])
+    lines = [line.text for line in state.lines(12, NOW, 40)]
+    assert max(len(line) for line in lines[1:-1]) <= 40
+    assert " ".join(" ".join(lines[1:-1]).split()).startswith("next it runs until it is stopped; if it ends,")
+    assert "end" in lines
+    press(state, "G", "q")
+    assert state.text is None
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def instance(workload: pb.Workload, seen: int = 0) -> Instance:
     app, entry, _ = [*workload.name.rsplit("_", 2), "", ""][:3]
     state = state_of(workload.status)
     where = addresses(workload.publish, workload.status.networks)
-    text = f"{workload.name} {workload.nodename} {workload.podname} {state} {workload.image} {workload.id}".lower()
+    text = f"{workload.name} {workload.nodename} {workload.podname} {state} {workload.image}".lower()
     return Instance(
         workload.id, workload.name, app, entry, workload.nodename, workload.podname, workload.image,
         state, where, workload.create_time, text, seen,

@@ -68,7 +68,7 @@ class Tui:
                 news = owner.start("news", self.feed.news.wait())
                 while True:
                     self.feed.news.clear()
-                    screen.draw(self.state.lines(screen.rows, clock.now()))
+                    screen.draw(self.state.lines(screen.rows, clock.now(), screen.columns))
                     started = clock.monotonic()
                     await asyncio.wait({typing, news}, timeout=CLOCK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
                     if typing.done():
@@ -181,7 +181,9 @@ class Tui:
             before = signal.getsignal(signal.SIGINT)
             loop.add_signal_handler(signal.SIGINT, lambda: None)
             try:
-                print(f"\x1b[2J\x1b[H$ {self.session.settings.program} {' '.join(words)}    ", flush=True)
+                back = "Ctrl-C" if "-f" in words else "its end"
+                told = f"$ {self.session.settings.program} {' '.join(words)}    ({back} leads back to the list)"
+                print(f"\x1b[2J\x1b[H{told}", flush=True)
                 child = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "eru", *words, env=child_environment(self.session.settings)
                 )

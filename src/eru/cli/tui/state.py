@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,9 +25,10 @@ d           describe: its life in five lines, and its record
 e           events
 r  ctrl-d   stop and remove, after asking
 ?           this page
-q           quit
+q           quit; from a page, back
 """
-KEYS = "enter open  l logs  s shell  d describe  e events  r remove  / filter  : go to  o order  ? help  q quit"
+# what a narrow terminal cuts off is in the help
+KEYS = "? help  q quit  enter open  l logs  s shell  d describe  e events  / filter  : go to  o order  r remove"
 JUMPS = {
     "w": "workloads", "workload": "workloads", "a": "apps", "app": "apps", "t": "tree", "n": "nodes", "node": "nodes",
     "p": "pods", "pod": "pods", "e": "events", "event": "events", "q": "quit",
@@ -62,6 +64,14 @@ class Text:
     title: str
     lines: list[str] = field(default_factory=list)
     top: int = 0
+    columns: int = 0  # of the screen; 0: endless
+
+    @property
+    def wrapped(self) -> list[str]:
+        """The lines as they fit the screen; what goes on keeps its indentation."""
+        if not self.columns:
+            return self.lines
+        return [part for line in self.lines for part in _wrapped(line, self.columns)]
 
 
 class State:
@@ -156,16 +166,18 @@ class State:
             self.typed = self.typed[:-1]
         elif len(key) == 1:
             self.typed += key
-        if self.prompt == "/":
+        if self.prompt == "/" and self.place.words != self.typed:
             self.place.words = self.typed
+            self.place.key, self.place.at = "", 0  # what fits begins at the top
         return None
 
     def _read(self, text: Text, key: str) -> Wish | None:
         if key in ("q", "escape", "enter", "left"):
             self.text = None
         steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page-up": -self.page, "page-down": self.page, " ": self.page}
-        steps |= {"home": -len(text.lines), "g": -len(text.lines), "end": len(text.lines), "G": len(text.lines)}
-        text.top = min(max(text.top + steps.get(key, 0), 0), max(len(text.lines) - self.page, 0))
+        count = len(text.wrapped)
+        steps |= {"home": -count, "g": -count, "end": count, "G": count}
+        text.top = min(max(text.top + steps.get(key, 0), 0), max(count - self.page, 0))
         return None
 
     def _move(self, key: str) -> None:
@@ -260,11 +272,12 @@ class State:
 
     # -- lines
 
-    def lines(self, rows: int, now_s: float) -> list[Line]:
-        """The whole screen, `rows` high."""
+    def lines(self, rows: int, now_s: float, columns: int = 0) -> list[Line]:
+        """The whole screen, `rows` high; `columns` wide, or as wide as it needs."""
         self.page = max(rows - 3, 1)
         if self.text is not None:
-            body = [Line(line) for line in self.text.lines[self.text.top : self.text.top + rows - 2]]
+            self.text.columns = columns
+            body = [Line(line) for line in self.text.wrapped[self.text.top : self.text.top + rows - 2]]
             head = Line(f"{self.text.title}   (esc: back)", BOLD)
         else:
             body, head = self._list(now_s), self._head()
@@ -287,7 +300,7 @@ class State:
     def _list(self, now_s: float) -> list[Line]:
         items = self.items()
         place = self.place
-        place.top = min(max(place.top, place.at - self.page + 1, 0), place.at, max(len(items) - 1, 0))
+        place.top = min(max(place.top, place.at - self.page + 1, 0), place.at, max(len(items) - self.page, 0))
         shown = [place.view.row(self.cluster, item, now_s) for item in items[place.top : place.top + self.page]]
         widths = self._widths.setdefault(place.view.title, [width(head) for head in place.view.heads])
         for row in shown:
@@ -313,6 +326,14 @@ class State:
         if self.cluster.trouble:
             return Line(self.cluster.trouble, YELLOW)
         return Line(KEYS, DIM)
+
+
+def _wrapped(line: str, columns: int) -> list[str]:
+    if width(line) <= columns:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    parts = textwrap.wrap(line, columns, subsequent_indent=indent, drop_whitespace=False, replace_whitespace=False)
+    return parts or [""]
 
 
 def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:

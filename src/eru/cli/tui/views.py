@@ -66,7 +66,7 @@ def wanted(cluster: Cluster, only: str, words: str) -> Iterable[Instance]:
         app, _, entry = only.partition("/")
         found = [each for each in found if each.app == app and entry in ("", each.entry)]
     for part in parts:
-        found = [each for each in found if part in each.text]
+        found = [each for each in found if part in each.text or each.id.startswith(part)]
     return found
 
 
