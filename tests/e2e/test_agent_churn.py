@@ -62,7 +62,11 @@ async def wave(core: RecordingCore, agent: AgentProcess, sink: TcpSink, workload
     with ThreadPoolExecutor(HANDS) as pool:
         await asyncio.to_thread(lambda: list(pool.map(one, range(AT_ONCE))))
         ids = workloads.ids[begun:]
-        await until(lambda: {record["id"] for record in sink.records()} >= set(ids), "a line of each", 120)
+        try:
+            await until(lambda: {record["id"] for record in sink.records()} >= set(ids), "a line of each", 120)
+        except AssertionError:
+            silent = set(ids) - {record["id"] for record in sink.records()}
+            raise AssertionError(f"no line of {silent}\n{agent.said()[-4000:]}") from None
         remove = [f"/containers/{id}?force=1&v=1" for id in ids]
         await asyncio.to_thread(lambda: list(pool.map(lambda path: workloads.ask("DELETE", path), remove)))
     del workloads.ids[begun:]

@@ -9,7 +9,7 @@ import pytest
 
 from support.user_cluster import Cluster, until
 
-COUNT = 40  # so that a deploy is far from over when the first ones run
+COUNT = 20
 TRIES = 4
 
 
@@ -19,7 +19,7 @@ def test_a_core_killed_during_a_deploy_leaves_nothing_behind(cluster: Cluster, a
     """`at`: how many instances run when it strikes. A deploy that was over before is tried again."""
     for _ in range(TRIES):
         deploying = cluster.start(*cluster.deploy_words("crash", COUNT))
-        until(lambda: len(cluster.containers(running=True)) >= at, f"{at} running containers")
+        until(lambda: len(cluster.containers(running=True)) >= at, f"{at} running containers", 240)
         cluster.kill_core()
         interrupted = deploying.wait(180) != 0
         again = cluster.up()
