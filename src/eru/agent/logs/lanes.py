@@ -36,6 +36,7 @@ STALLED_S = 5.0  # a receiver that takes nothing for so long is away
 RECONNECT_FIRST_S = 0.05
 RECONNECT_MOST_S = 5.0
 CHECK_S = 1.0
+SETTLED_S = 10.0  # after a connection that broke early, the next must work so long before that is said
 
 _log = structlog.get_logger(__name__)
 Commit = Callable[[], None]
@@ -89,6 +90,7 @@ class Lane:
         self._written = 0  # offset in this connection's stream
         self._writing = False
         self._progress_at = 0.0
+        self._flapping = False  # the last connection broke early or was stalled
         self._broken = asyncio.Event()
         self._sources: set[Source] = set()
         self._owner = TaskOwner("lane")
@@ -309,16 +311,17 @@ class Lane:
                 self.first_try.set()
                 await backoff.wait()
                 continue
-            self._notices.over(key, "log receiver is reached again", forward=self.name)
             self.counts.connects += 1
             connected_at = self._world.clock.monotonic()
-            await self._live()
-            if self._world.clock.monotonic() - connected_at > RECONNECT_MOST_S:
+            await self._live(key)
+            lived_s = self._world.clock.monotonic() - connected_at
+            self._flapping = self._stalled or lived_s < SETTLED_S
+            if lived_s > RECONNECT_MOST_S:
                 backoff.reset()
             await backoff.wait()
 
-    async def _live(self) -> None:
-        """One connection until it breaks."""
+    async def _live(self, key: str) -> None:
+        """One connection until it breaks. `key`: of the notice that may be over with it."""
         loop = asyncio.get_running_loop()
         self._broken.clear()
         self._written = 0
@@ -327,9 +330,13 @@ class Lane:
         watched = self.transport.fileno()
         if self.transport.pollable:
             loop.add_reader(watched, self._readable)
+        if not self._flapping:
+            self._notices.over(key, "log receiver is reached again", forward=self.name)
         self._flush()
         self.first_try.set()
         try:
+            if self._flapping and not await self._breaks_within(SETTLED_S) and not self._stalled:
+                self._notices.over(key, "log receiver is reached again", forward=self.name)
             await self._broken.wait()
         finally:
             self._connected = False
@@ -339,6 +346,13 @@ class Lane:
             self._lost()
             self.transport.close()
             self._wake_sources()
+
+    async def _breaks_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._broken.wait()
+        except TimeoutError:
+            return False
 
     async def _check(self) -> None:
         """Notice a receiver that keeps its connection but takes nothing."""
