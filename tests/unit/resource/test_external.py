@@ -170,6 +170,22 @@ def test_failures_are_told_in_its_own_words(script, body, words):
     assert len(str(error.value)) < 700
 
 
+def test_a_program_that_knows_no_zero_of_a_thing_is_not_told_one(script):
+    """Usage is made anew from nothing, also where the program refuses to hear of nothing."""
+    program = script(
+        """request=$(cat | tr -d ' ')
+case "$1$request" in
+  set-node-resource-info*'"usage":{"things":{"a":0'*) echo "count is less or equal to zero: a"; exit 128 ;;
+  get-node-resource-info*) echo '{"capacity": {"things": {"a": 4}}}' ;;
+  set-node-resource-usage*) echo '{"after": {"things": {"a": 2}}}' ;;
+esac"""
+    )
+    kind = ExternalKind(program)
+    empty = kind.zero({"things": {"a": 4}, "_node": "n1"})
+    assert empty == {"things": {"a": 0}, "_node": "n1"}
+    assert kind.add(empty, [{"things": {"a": 2}}]) == {"things": {"a": 2}, "_node": "n1"}
+
+
 def test_a_slow_program_and_its_children_are_ended(script, tmp_path):
     for timeout_s in (0.5, 5, 30):  # longer where it does not even begin in that time
         program = script("sleep 60 & echo $! > begun; mv begun child; wait", timeout_s=timeout_s)

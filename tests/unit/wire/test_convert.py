@@ -15,7 +15,7 @@ from eru.model.workloads import HealthCheck, Meta, Workload, WorkloadStatus
 from eru.wire import core_pb2 as pb
 from eru.wire.convert.deploy import capacity_spec, deploy_spec, file_path, replace_spec
 from eru.wire.convert.images import build_spec
-from eru.wire.convert.nodes import new_node, node_change
+from eru.wire.convert.nodes import new_node, node_change, resource_message
 from eru.wire.convert.text import parse_bags, parse_object, to_json
 from eru.wire.convert.workloads import ids, publish, statuses, workload_filter, workload_message
 from eru.wire.status import NoIDs
@@ -275,3 +275,8 @@ def test_ids_and_filters() -> None:
 def test_builds_that_are_refused(options: pb.BuildImageOptions, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         build_spec(options)
+
+
+def test_what_a_kind_notes_for_itself_is_not_shown() -> None:
+    message = resource_message("n1", {"thing": {"_node": "n1", "a": 2}}, {"thing": {"_node": "n1", "a": 1}}, [])
+    assert (message.resource_capacity, message.resource_usage) == ('{"thing":{"a":2}}', '{"thing":{"a":1}}')

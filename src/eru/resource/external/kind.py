@@ -222,7 +222,14 @@ class ExternalKind:
             raise Refused(f"resource plugin {self.name} does not know the node: remove and add the node again")
         self._capacities[node] = capacity
         told = {"nodename": node, "capacity": _bare(capacity), "usage": _bare(usage)}
-        self.program.call("set-node-resource-info", told)
+        try:
+            self.program.call("set-node-resource-info", told)
+        except Refused:
+            # Some programs know no 0 of a thing: what is not used must not be named.
+            slim = _named(told["usage"])
+            if slim == told["usage"]:
+                raise
+            self.program.call("set-node-resource-info", {**told, "usage": slim})
         return str(node)
 
     def _moved(self, usage: Record, grants: Sequence[Grant], *, incr: bool) -> Record:
@@ -337,6 +344,14 @@ def _bag(bag: Bag | None) -> dict[str, Any] | None:
 
 def _bare(record: Record) -> Record:
     return {key: value for key, value in record.items() if key != NODE}
+
+
+def _named(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the zeros in tables of things; numbers of the node itself stay."""
+    return {
+        key: {name: part for name, part in value.items() if part != 0} if isinstance(value, dict) else value
+        for key, value in usage.items()
+    }
 
 
 def _info(info: EngineInfo) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from typing import Any
 
 from eru.model.errors import InvalidInput
 from eru.model.names import check_name
@@ -98,7 +99,14 @@ def _there(records: Resources | None, *both: Resources | None) -> Resources | No
     """Without optional kinds of which the node has nothing: published clients divide by their zeros."""
     if records is None:
         return None
-    return {kind: record for kind, record in records.items() if kind not in _OPTIONAL or _some(kind, both)}
+    return {kind: _shown(record) for kind, record in records.items() if kind not in _OPTIONAL or _some(kind, both)}
+
+
+def _shown(record: Any) -> Any:
+    """Without what a kind notes for itself, under names that begin with `_`."""
+    if not isinstance(record, dict) or not any(key.startswith("_") for key in record):
+        return record
+    return {key: value for key, value in record.items() if not key.startswith("_")}
 
 
 def _some(kind: str, all_of_it: Iterable[Resources | None]) -> bool:
