@@ -33,7 +33,7 @@ def configure_logging(level: str = "info", use_json: bool = False, stream: TextI
     number = _LEVELS.get(level.lower())
     if number is None:
         raise ValueError(f"log level {level!r} is unknown, expected one of {', '.join(_LEVELS)}")
-    out = stream or sys.stderr
+    out = _Unfailing(stream or sys.stderr)
     render: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if use_json else structlog.dev.ConsoleRenderer(colors=out.isatty())
     )
@@ -47,7 +47,7 @@ def configure_logging(level: str = "info", use_json: bool = False, stream: TextI
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=out),  # type: ignore[arg-type]  # has what it uses
         cache_logger_on_first_use=True,
     )
 
@@ -86,6 +86,34 @@ def trace_id() -> str:
     return found if isinstance(found, str) else ""  # structlog marks what is bound no more with `...`
 
 
+class _Unfailing(io.TextIOBase):
+    """A stream that never raises: a full disk or a log reader that died is no reason for any work to fail."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__()
+        self._out = out
+        self._lost = 0
+
+    def isatty(self) -> bool:
+        return self._out.isatty()
+
+    def write(self, text: str) -> int:
+        try:
+            if self._lost:
+                self._out.write(f"(lines of this log that could not be written: {self._lost})\n")
+                self._lost = 0
+            self._out.write(text)
+        except (OSError, ValueError):
+            self._lost += 1
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._out.flush()
+        except (OSError, ValueError):
+            self._lost += 1
+
+
 class _Rotating(io.TextIOBase):
     """A text stream over a file that is turned over when it gets too large."""
 
@@ -111,6 +139,9 @@ class _Aged(logging.handlers.RotatingFileHandler):
     def doRollover(self) -> None:
         super().doRollover()
         self._forget_old()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise  # noqa: PLE0704 - called from within an except clause; who writes decides
 
     def _forget_old(self) -> None:
         if not self._days:

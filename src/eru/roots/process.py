@@ -121,7 +121,9 @@ async def gone(world: World, pidfile: Path, wait_s: float) -> bool:
 def serve_until_told(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run `main(stop)` on the fastest event loop there is.
 
-    The first TERM, INT or QUIT sets `stop`; a second one ends the process at once.
+    The first TERM, INT or QUIT sets `stop`; a second one ends the process at
+    once. HUP stops what was started on a terminal, which it says is gone; a
+    daemon goes on, since its settings are read at the start only.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_with_signals(main))
@@ -141,12 +143,29 @@ async def _with_signals(main: Callable[[asyncio.Event], Awaitable[None]]) -> Non
         if told.is_set():
             _log.warning("second signal, ending at once", signal=number.name)
             os._exit(128 + number)
-        _log.info("stopping; a second signal ends at once", signal=number.name)
         told.set()
+        _log.info("stopping; a second signal ends at once", signal=number.name)
+
+    def on_hang_up() -> None:
+        _log.warning("settings are read at the start only: restart to change them", signal="SIGHUP")
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        if _on_terminal():
+            loop.add_signal_handler(signal.SIGHUP, on_signal, signal.SIGHUP)
+        else:
+            loop.add_signal_handler(signal.SIGHUP, on_hang_up)
     await main(told)
+
+
+def _on_terminal() -> bool:
+    """Whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
