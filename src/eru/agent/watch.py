@@ -26,6 +26,7 @@ from eru.model.workloads import LABEL_NODENAME
 
 INSPECTS_MAX = 8  # at the same time, for a full listing
 LOOKS_MAX = 32  # at the same time, after events
+LOOK_AGAIN_MOST_S = 10.0
 EVENTS_OVERLAP_NS = 1_000_000_000
 ENGINE_RETRY_MOST_S = 2.0
 EVENTS_WAITING_MAX = 1000  # read ahead of what is handled
@@ -87,6 +88,7 @@ class Watcher:
         self._foreign: dict[str, str] = {}  # id -> why it is not ours
         self._announced: dict[str, Workload] = {}
         self._attached: set[str] = set()  # not running, and somebody listens already
+        self._unanswered: set[str] = set()  # looked at again until the engine answers
         self._died: dict[str, float] = {}  # id -> Unix seconds of its last end
         self._looks = asyncio.Semaphore(LOOKS_MAX)
         self._lists = asyncio.Lock()
@@ -124,16 +126,37 @@ class Watcher:
                 self._follower.changed(workload)
 
     async def refresh(self, id: str) -> None:
-        """Look at one workload again."""
+        """Look at one workload again; if the engine does not answer for it, also later, until it does."""
+        if not await self._looked(id) and id not in self._unanswered:
+            self._unanswered.add(id)
+            self._owner.start(f"again {id[:12]}", self._look_again(id))
+
+    async def _look_again(self, id: str) -> None:
+        backoff = Backoff(self._world, first_s=0.5, most_s=LOOK_AGAIN_MOST_S)
+        try:
+            while id in self._unanswered:
+                await backoff.wait()
+                async with self._looks:
+                    if await self._looked(id):
+                        return
+        finally:
+            self._unanswered.discard(id)
+
+    async def _looked(self, id: str) -> bool:
+        """Whether the engine had an answer."""
         try:
             async with asyncio.timeout(self._call_timeout_s):
                 found = await self._runtime.inspect(id)
         except EngineMissing:
             self._drop(id)
         except (EngineError, TimeoutError) as error:
-            self._notices.trouble("inspect", "workload cannot be inspected", workload=id[:12], error=str(error))
+            why = str(error) or f"no answer within {self._call_timeout_s:g}s"
+            self._notices.trouble("inspect", "workload cannot be inspected, trying on", workload=id[:12], error=why)
+            return False
         else:
+            self._notices.over("inspect", "workloads can be inspected again")
             self._merge(found)
+        return True
 
     async def before_start(self, id: str) -> Workload | None:
         """The workload, if it is ours and was never started until now."""
@@ -322,6 +345,7 @@ class Watcher:
     def _drop(self, id: str) -> None:
         self._foreign.pop(id, None)
         self._died.pop(id, None)
+        self._unanswered.discard(id)
         announced = self._announced.pop(id, None)
         self._attached.discard(id)
         workload = self.workloads.pop(id, announced)

@@ -167,6 +167,20 @@ async def test_one_workload_without_answer_does_not_hold_up_others() -> None:
         await watched.hears(("fresh", "fine"))
 
 
+async def test_a_workload_that_the_engine_did_not_answer_for_is_looked_at_again() -> None:
+    engine = Engine()
+    engine.put("old", started_at=1000.0)
+    engine.hung = {"old", "new"}
+    async with Watched(engine) as watched:
+        engine.put("new")
+        engine.tell("new", "start")
+        await asyncio.sleep(watched.watcher._call_timeout_s * 2)  # long before the next listing
+        assert not {"started", "fresh"} & {what for what, _ in watched.follower.told}
+        engine.hung.clear()
+        await watched.hears(("started", "old"), ("fresh", "new"))
+        assert not watched.watcher._unanswered
+
+
 async def test_a_start_says_whether_somebody_listened_before() -> None:
     engine = Engine()
     async with Watched(engine) as watched:
