@@ -58,7 +58,7 @@ def raw() -> Iterator[None]:
         loop.add_signal_handler(signal.SIGHUP, _hang_up, asyncio.current_task())
         yield
     except BaseException:
-        sys.stderr.write("\n")  # what is told next does not stand behind a prompt
+        sys.stderr.write("\r\n")  # what is told next does not stand behind a prompt
         raise
     finally:
         # not draining: a terminal whose output is held would hold us
