@@ -8,6 +8,7 @@ from collections import Counter
 import msgspec
 import pytest
 
+from eru.core.ledger import RESERVE_MAX
 from eru.core.ops.capacity import capacity, dry_run
 from eru.core.ops.deploy import deploy
 from eru.model.deploy import Entrypoint, FileToSend, NodeFilter, Strategy
@@ -198,6 +199,34 @@ async def test_fill_and_each(lab) -> None:
     assert nodes_of(await lab.deploy(3, strategy=Strategy.FILL)) == {"n1": 1, "n2": 1, "n3": 3}
     [full] = await lab.deploy(3, strategy=Strategy.FILL)
     assert isinstance(full.error, Refused)
+
+
+@pytest.mark.parametrize("more", [{}, {"resources": {}}])
+async def test_two_cores_that_fill_at_the_same_time_fill_once(lab, more) -> None:
+    """A FILL says how many there are in the end, not how many more."""
+    await lab.add_nodes("n1", "n2", "n3", memory=16 << 30)
+    other = await lab.add_core()
+    await asyncio.gather(
+        *(lab.deploy(3, core=core, strategy=Strategy.FILL, **more) for core in (lab.core, other) for _ in range(2))
+    )
+    assert Counter(workload.nodename for workload in await lab.workloads()) == {"n1": 3, "n2": 3, "n3": 3}
+    await lab.at_rest()
+
+
+async def test_two_cores_keep_a_limit_per_node_together(lab) -> None:
+    await lab.add_nodes("n1", "n2", "n3")
+    other = await lab.add_core()
+    results = await asyncio.gather(*(lab.deploy(5, core=core, nodes_limit=2) for core in (lab.core, other)))
+    counts = Counter(workload.nodename for workload in await lab.workloads())
+    assert max(counts.values()) <= 2
+    assert sorted(len(result) for result in results) == [1, 5]  # one was refused, whole
+    await lab.at_rest()
+
+
+async def test_a_node_is_filled_with_more_than_one_reservation_holds(lab) -> None:
+    await lab.add_nodes("n1", memory=64 << 30)
+    assert all(one.success for one in await lab.deploy(20 * RESERVE_MAX, strategy=Strategy.FILL, resources={}))
+    assert len(await lab.workloads()) == 20 * RESERVE_MAX
 
 
 async def test_a_reviewed_plan_runs_once(lab) -> None:

@@ -57,12 +57,15 @@ class Reservation:
             await self._check_revision()
         missing: dict[str, int] = {}
         for _ in range(self.core.settings.replan_rounds_max):
+            if self._counted:
+                await self.core.fleet.fresh()
             wish = self._wish(missing)
             decision = await self._decide(wish)
             if decision is None:
                 return self.placed
+            as_of = self.spec.if_revision or (self.core.fleet.revision if self._counted else 0)
             with self.core.planner.hold(wish, decision):
-                missing = await self._reserve(decision)
+                missing = await self._reserve(decision, as_of)
             if not missing:
                 return self.placed
             if self.spec.if_revision:
@@ -71,6 +74,12 @@ class Reservation:
             f"lost the race for capacity {self.core.settings.replan_rounds_max} times in a row: "
             f"{sum(missing.values())} instances are still without a place; try again"
         )
+
+    @property
+    def _counted(self) -> bool:
+        """Whether the plan promises how many there are on a node: what others put there meanwhile then matters."""
+        strategy = self.spec.strategy
+        return strategy is Strategy.FILL or (strategy is Strategy.AUTO and self.spec.nodes_limit > 0)
 
     async def _check_revision(self) -> None:
         wanted = self.spec.if_revision
@@ -115,38 +124,54 @@ class Reservation:
                 return None
             raise await explained(error, planner, wish) from None
 
-    async def _reserve(self, decision: Decision) -> dict[str, int]:
-        """Reserve on all planned nodes at once; node -> instances that found no room after all."""
+    async def _reserve(self, decision: Decision, as_of: int) -> dict[str, int]:
+        """Reserve on all planned nodes at once; node -> instances that found no room after all.
+
+        `as_of`: nodes that have changed since that revision take nothing, unless it is 0.
+        """
         view = self.core.fleet.view
         missing: dict[str, int] = {}
         if len(decision.rows) == 1 and decision.total <= RESERVE_MAX:  # nothing to do side by side: no task
             numbers = [self._number() for _ in range(decision.total)]
-            await self._reserve_on(view.name_of(int(decision.rows[0])), numbers, missing)
+            await self._reserve_on(view.name_of(int(decision.rows[0])), numbers, missing, as_of)
             return missing
         async with asyncio.TaskGroup() as group:
             for row, many in zip(decision.rows.tolist(), decision.counts.tolist(), strict=True):
                 nodename = view.name_of(row)
                 numbers = [self._number() for _ in range(many)]
-                for start in range(0, many, RESERVE_MAX):
-                    group.create_task(self._reserve_on(nodename, numbers[start : start + RESERVE_MAX], missing))
+                parts = [numbers[start : start + RESERVE_MAX] for start in range(0, many, RESERVE_MAX)]
+                if as_of:
+                    group.create_task(self._reserve_in_turn(nodename, parts, missing, as_of))
+                    continue
+                for part in parts:
+                    group.create_task(self._reserve_on(nodename, part, missing))
         return missing
 
-    async def _reserve_on(self, nodename: str, numbers: Sequence[int], missing: dict[str, int]) -> None:
+    async def _reserve_in_turn(
+        self, nodename: str, parts: Sequence[Sequence[int]], missing: dict[str, int], as_of: int
+    ) -> None:
+        """One part after the other: each is a change of the node that the next one has to know of."""
+        for part in parts:
+            as_of = await self._reserve_on(nodename, part, missing, as_of)
+
+    async def _reserve_on(self, nodename: str, numbers: Sequence[int], missing: dict[str, int], as_of: int = 0) -> int:
+        """The revision that the node is known at afterwards, for the next part with `as_of`."""
         core = self.core
         names = [self._name() for _ in numbers]
         try:
             reserved = await core.ledger.reserve(
-                self.op, self.spec.nodes.podname, nodename, names, self.requests, self.spec.if_revision
+                self.op, self.spec.nodes.podname, nodename, names, self.requests, as_of
             )
         except (NoCapacity, NotFound, Conflict):
             missing[nodename] = missing.get(nodename, 0) + len(numbers)
             for number in numbers:
                 heapq.heappush(self._returned, number)
-            return
+            return as_of
         except BaseException:
             self.op.left_behind = True
             raise
         self.placed.extend(Placed(nodename, number, one) for number, one in zip(numbers, reserved, strict=True))
+        return max(one.held.revision for one in reserved)
 
     def _number(self) -> int:
         return heapq.heappop(self._returned) if self._returned else next(self._numbers)
