@@ -248,12 +248,22 @@ class Session:
         names: Sequence[str] = (),
         columns: Callable[[], Sequence[Column]] | None = None,
     ) -> None:
-        """Like `show`, with one document after the other instead of a list."""
-        if self.settings.output in ("json", "yaml") and self.intercept is None and not self.settings.fields:
+        """Like `show`; the drop-in has one document after the other instead of a list, as the published program."""
+        one_by_one = self.settings.published and self.settings.output in ("json", "yaml")
+        if one_by_one and self.intercept is None and not self.settings.fields:
             for item in data:
                 self.document(item)
         else:
             self.show(list(data), table, names, columns)
+
+    def item(self, data: Any, name: str = "") -> None:
+        """One of those that come one by one, as long as anybody looks: a document of its own, or its name."""
+        if self.settings.output == "name" and not self.settings.published:
+            self.write(f"{name}\n" if name else "")
+            return
+        if self.settings.output == "yaml" and not self.settings.published:
+            self.write("---\n")
+        self.document(data)
 
     def _documents(self, data: Any) -> None:
         """All in one, or one per line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from eru.cli.node.change import _default_endpoint
 from eru.cli.settings import Settings
@@ -56,7 +57,11 @@ def test_pod_nodes_are_one_table_and_concatenated_documents(eru, script):
     script.answers["ListPodNodes"] = [pb.Node(name="n2"), pb.Node(name="n1")]
     done = eru("pod", "nodes", "p", "--label", "a=b", "--timeout", "3")
     assert done.out.count("┌") == 1
-    assert eru("-o", "json", "node", "list", "p").out == '{\n  "name": "n1"\n}\n{\n  "name": "n2"\n}\n'
+    documents = '{\n  "name": "n1"\n}\n{\n  "name": "n2"\n}\n'  # for the drop-in, as the published program
+    assert eru("-o", "json", "node", "list", "p", published=True).out == documents
+    for words in (["node", "list", "p"], ["pod", "nodes", "p"]):
+        assert json.loads(eru("-o", "json", *words).out) == [{"name": "n1"}, {"name": "n2"}]
+        assert yaml.safe_load(eru("-o", "yaml", *words).out) == [{"name": "n1"}, {"name": "n2"}]
     assert asked(script.requests("ListPodNodes")[0]) == {
         "podname": "p",
         "all": True,

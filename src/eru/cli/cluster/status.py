@@ -183,7 +183,7 @@ def _tell(session: Session, event: pb.WorkloadStatusStreamMessage, known: dict[s
     if event.HasField("workload"):
         known[event.id] = event.workload.name
     if not session.tables:
-        session.document(as_data(event))
+        session.item(as_data(event), event.id)
         return
     now_ns = session.world.clock.now_ns()
     stamp = times.utc(now_ns) if session.settings.utc else times.clock_time(now_ns)

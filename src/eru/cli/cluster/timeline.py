@@ -34,12 +34,15 @@ class Timeline:
     def show(self, events: Iterable[v1.Event]) -> None:
         """Print them; columns are as wide as the widest so far."""
         found = list(events)
-        if not self.session.tables:
+        if self.session.tables:
+            self._colour = wants_colour(sys.stdout)
+            self.session.write("".join(f"{line}\n" for line in self.lines(found)))
+        elif self._absolute:  # others follow
             for event in found:
-                self.session.document(document(event))
-            return
-        self._colour = wants_colour(sys.stdout)
-        self.session.write("".join(f"{line}\n" for line in self.lines(found)))
+                self.session.item(document(event), event.name or event.nodename)
+        else:
+            names = list(dict.fromkeys(event.name or event.nodename for event in found))
+            self.session.show([document(event) for event in found], str, names)
 
     def lines(self, found: Sequence[v1.Event]) -> list[str]:
         """One each, without an end."""

@@ -64,4 +64,4 @@ def _show(session: Session, status: pb.ServiceStatus) -> None:
     if session.tables:
         session.write("".join(f"{index}: {address}\n" for index, address in enumerate(sorted(status.addresses))))
     else:
-        session.document(as_data(status))
+        session.item(as_data(status), "\n".join(sorted(status.addresses)))

@@ -40,7 +40,7 @@ async def watch_status(session: Session) -> None:
     session.talk.say("watching nodes, Ctrl-C ends it")
     async for event in session.stream(rpc.NodeStatusStream, pb.Empty()):
         if not session.tables:
-            session.document([as_data(event)] if session.settings.output != "jsonl" else as_data(event))
+            session.item([as_data(event)] if session.settings.output != "jsonl" else as_data(event), event.nodename)
         elif event.error:
             session.talk.bad(f"node {event.nodename}: {event.error}")
         else:
