@@ -17,12 +17,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
 DAEMON_WAIT_S = 90
+
+
+# The same examples in every run, and no limit of time: a run says something about the change, and nothing about the
+# machine. `pytest --hypothesis-profile=explore` tries others.
+_CALM = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("calm", derandomize=True, **_CALM)
+settings.register_profile("explore", derandomize=False, **_CALM)
+settings.load_profile("calm")
 
 
 def program(name: str) -> str:

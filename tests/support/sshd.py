@@ -16,7 +16,7 @@ from pathlib import Path
 
 from support.docker import SBIN, free_port
 
-START_WAIT_S = 30.0
+START_WAIT_S = 90.0
 PRIVILEGE_SEPARATION = Path("/run/sshd")  # where a server of root keeps its unprivileged part; a boot makes it
 
 
@@ -79,7 +79,7 @@ def ssh_host(folder: Path) -> Iterator[SshHost]:
 
 def _answers(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as probe:
             return probe.recv(4) == b"SSH-"
     except OSError:
         return False

@@ -169,7 +169,7 @@ async def test_a_docker_that_dies_and_comes_back(docker: ExtraDocker) -> None:
         texts = [await failure(pool, docker.unix_endpoint) for _ in range(3)]
         assert f"engine of node n1 at {docker.unix_endpoint} is unreachable" in texts[-1]
         docker.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while pool.unreachable_nodes():  # noqa: ASYNC110 - the pool has no event for it
                 await asyncio.sleep(0.05)
         assert (await (await pool.get("n1", docker.unix_endpoint)).info()).type == "docker"

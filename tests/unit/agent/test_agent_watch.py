@@ -109,7 +109,7 @@ class Watched:
 
     async def __aenter__(self) -> Watched:
         self._task = asyncio.get_running_loop().create_task(self.watcher.run(self._last_seen))
-        await asyncio.wait_for(self.watcher.ready.wait(), 5)
+        await asyncio.wait_for(self.watcher.ready.wait(), 60)
         return self
 
     async def __aexit__(self, *error: object) -> None:

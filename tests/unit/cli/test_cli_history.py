@@ -112,7 +112,7 @@ async def test_following_goes_on_after_a_break_and_repeats_nothing(cores):
     two.answers["Events"] = [event("node-up", 9, "b", nodename="n1")]
     got: list[str] = []
     async with Session(Settings(eru=one.address)) as session:
-        async with asyncio.timeout(20), aclosing(history.follow(session, v1.EventsRequest(), list(told))) as events:
+        async with asyncio.timeout(60), aclosing(history.follow(session, v1.EventsRequest(), list(told))) as events:
             came.put(event("created", 0, "a"))
             async for each in events:
                 got.append(each.kind)

@@ -30,7 +30,7 @@ async def fed(
     async with Session(Settings(eru=script.address)) as session, task_owner("test") as owner:
         feed = Feed(session, cluster)
         feed.start(owner)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not until(cluster):
                 feed.news.clear()
                 if before is not None:

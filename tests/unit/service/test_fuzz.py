@@ -1,7 +1,8 @@
 """Whatever is asked: an answer or a typed error in bounded time, nothing half done, and core lives on.
 
-Every call of both services, every field with values that hurt. The seed is
-printed; `FUZZ_SEED=<seed>` repeats a run, `FUZZ_EXAMPLES=<n>` makes it longer.
+Every call of both services, every field with values that hurt. A run is the
+same each time; `FUZZ_SEED=any` tries another, whose seed is printed and given
+to repeat it, `FUZZ_EXAMPLES=<n>` makes it longer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from eru.wire import methods as rpc
 from eru.wire.methods import Method, StreamStream
 from support.asked_core import Target
 
-SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(1 << 32))
+_WISH = os.environ.get("FUZZ_SEED") or "1"
+SEED = random.SystemRandom().randrange(1 << 32) if _WISH == "any" else int(_WISH)
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES") or 25)
 
 TEXTS = [
