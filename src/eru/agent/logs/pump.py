@@ -34,9 +34,7 @@ JOIN_WAIT_S = 0.03  # for live bytes when kept lines overlap the attach
 KEPT_LATE_S = (0.03, 0.3)  # how much later than delivered a line may be kept, where only that tells of it
 START_MOST_S = 120.0  # an engine that starts many workloads at once may take so long for one
 ADDRESS_WAIT_S = 0.05  # the first lines of a new workload wait so long for its addresses
-LAST_BYTES_S = (
-    20.0  # between the end of a workload and the end of its attach; an engine under load tells of the former early
-)
+LAST_BYTES_S = 20.0  # from the end of a workload to the end of its attach, at most; a busy engine is late
 BEFORE_START_NS = 2_000_000_000  # an engine notes the start a little after the first line
 
 _log = structlog.get_logger(__name__)
