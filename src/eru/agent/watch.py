@@ -169,7 +169,7 @@ class Watcher:
             workload = workload_of(found, self.node_ip, self._interval_s, self._timeout_s)
         except (EngineError, InvalidInput, TimeoutError):
             return None  # said when it starts
-        return workload if self._mine.takes(workload.env) else None
+        return workload if self._mine.takes(workload.env, workload.labels) else None
 
     async def _follow(self, backoff: Backoff) -> None:
         """One life of the event stream, with a full listing as soon as it stands. Raises EngineError."""
@@ -284,8 +284,7 @@ class Watcher:
 
     def _announce(self, event: EngineEvent) -> None:
         """A workload was made and not started yet: what the event tells is enough to listen to it."""
-        node = event.labels.get(LABEL_NODENAME, "")
-        if self._mine.only_mine and node != self._mine.hostname:
+        if not self._mine.takes({"ERU_NODE_NAME": event.labels.get(LABEL_NODENAME, "")}, event.labels):
             return
         made = Inspection(id=event.id, name=event.labels.get("name", ""), running=False, labels=event.labels)
         try:
@@ -310,7 +309,7 @@ class Watcher:
         except InvalidInput as error:
             self._say_foreign(found.id, str(error))
             return False
-        if not self._mine.takes(workload.env):
+        if not self._mine.takes(workload.env, workload.labels):
             self._foreign[found.id] = "belongs to another node"
             return False
         if workload.health.complaint and known is None:

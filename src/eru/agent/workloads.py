@@ -109,9 +109,13 @@ class MineFilter(msgspec.Struct, kw_only=True):
                 wanted[LABEL_COREID] = self.core_id
         return wanted
 
-    def takes(self, env: Mapping[str, str]) -> bool:
-        """The test that needs the container's environment."""
-        return not self.only_mine or self.by_label or env.get("ERU_NODE_NAME") == self.hostname
+    def takes(self, env: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+        """The test of one container: events may still come by labels of before core was known."""
+        if not self.only_mine:
+            return True
+        if self.by_label:
+            return all(labels.get(name) == value for name, value in self.labels().items())
+        return env.get("ERU_NODE_NAME") == self.hostname
 
 
 def workload_of(found: Inspection, node_ip: str, interval_s: float, timeout_s: float) -> Workload:

@@ -238,10 +238,13 @@ def test_names_and_whose_workload_it_is() -> None:
     assert (workload.networks, workload.addresses) == ({"host": "1.2.3.4"}, ["127.0.0.1"])
     assert workload.env == {"ERU_NODE_NAME": "n"}
     mine = MineFilter(hostname="n", only_mine=True)
-    assert mine.takes({"ERU_NODE_NAME": "n"})
-    assert not mine.takes({"ERU_NODE_NAME": "other"})
+    assert mine.takes({"ERU_NODE_NAME": "n"}, {})
+    assert not mine.takes({"ERU_NODE_NAME": "other"}, {})
     label = MineFilter(hostname="n", only_mine=True, by_label=True, core_id="c")
     assert label.labels() == {"ERU": "1", "eru.nodename": "n", "eru.coreid": "c"}
+    assert label.takes({}, label.labels() | {"more": "x"})
+    assert not label.takes({}, label.labels() | {"eru.coreid": "of another cluster"})
+    assert MineFilter(hostname="n").takes({}, {})
 
 
 class Core:
