@@ -178,6 +178,36 @@ def test_what_is_written_passes_the_check_and_deploys_the_same(eru, script, tmp_
     assert not Path("other").exists()
 
 
+ODD = """
+services:
+  web:
+    volume: [x:/y]
+    long_volume: x
+    resources: {limits: {cpus: "1"}}
+    imgae: nginx
+    volumes: ['C:\\data:/w', "named:/v"]
+    deploy: {replicas: 0}
+  db: {build: .}
+"""
+
+
+def test_keys_that_only_look_like_ours_and_values_that_cannot_work_are_told():
+    made = imported(ODD)
+    web, _ = made.drafts
+    assert (web.volumes, web.count, web.options) == (["named:/v:rw"], "", {"--network": "bridge"})
+    told = "\n".join(made.notes)
+    assert (
+        "services.web.volume: not mapped, because neither specs nor deploy have such a setting; did you mean vol"
+        in told
+    )
+    assert "services.web.imgae: " in told
+    assert "did you mean image?" in told
+    assert "services.web.volumes[0]: not mapped" in told
+    assert "services.web.deploy.replicas: not mapped" in told
+    assert "services.web: incomplete, because it has no image" in told
+    assert "services.db: incomplete" not in told
+
+
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=12)
 NAME = st.from_regex(r"[a-z][a-z0-9_.-]{0,10}[a-z0-9]", fullmatch=True)
 # what a shell and a spec might misread; a lone $ before a letter is a variable in compose files

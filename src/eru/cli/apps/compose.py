@@ -12,6 +12,7 @@ from eru.cli.apps.draft import Draft, literal, name_for
 from eru.cli.apps.unmapped import DEFAULT, SERVICE, TOP
 from eru.cli.exits import Problem, usage
 from eru.cli.spec.view import View, child, root_of
+from eru.cli.suggest import did_you_mean
 
 PORTS_MAX = 100  # of one range
 _DOLLAR = re.compile(r"\$\$|\$\{([A-Za-z_]\w*)(?:(:?[-?+])([^}]*))?\}|\$([A-Za-z_]\w*)")
@@ -75,14 +76,17 @@ class Service:
         for name, view in keys.items():
             if name.startswith("x-") or view.absent:
                 continue
-            mapper = getattr(self, f"_{name}", None)
+            mapper = getattr(self, f"_{name}") if name in _MAPPED else None
             if mapper is None:
-                self.note(view, SERVICE.get(name, DEFAULT))
+                near = "" if name in SERVICE else did_you_mean(name, [*SERVICE, *_MAPPED])
+                self.note(view, SERVICE.get(name, DEFAULT) + (f"; {near}" if near else ""))
                 continue
             try:
                 mapper(view)
             except Problem as problem:
                 self.made.notes.append(f"{problem.what}; not mapped")
+        if not ({"image", "build"} & set(keys)):
+            self.note(self.view, "it has no image, and a deploy needs one", "incomplete")
         if not ({"network_mode", "networks"} & set(keys)):
             self.out.options.setdefault("--network", "bridge")
         return self.out
@@ -161,7 +165,7 @@ class Service:
                 continue
             host = self.text(child(keys, "published")) if keys else match["host"]
             protocol = (self.text(child(keys, "protocol")) if keys else match["protocol"]) or "tcp"
-            self._publish(item, match["target"])
+            self.offer(item, match["target"])
             if host:
                 self.note(item, "an instance is reached at its own address", f"host port {host} not mapped")
             if protocol != "tcp":
@@ -169,9 +173,9 @@ class Service:
 
     def _expose(self, view: View) -> None:
         for item in _items(view):
-            self._publish(item, self.text(item).partition("/")[0])
+            self.offer(item, self.text(item).partition("/")[0])
 
-    def _publish(self, item: View, text: str) -> None:
+    def offer(self, item: View, text: str) -> None:
         first, _, last = text.partition("-")
         if not (first.isdigit() and (last or first).isdigit()):
             self.note(item, f"{text!r} is no port")
@@ -201,29 +205,32 @@ class Service:
     def _volumes(self, view: View) -> None:
         for item in _items(view):
             if _is_mapping(item):
-                self._long_volume(item)
+                self.long_volume(item)
                 continue
             source, _, rest = self.text(item).partition(":")
             target, _, flags = rest.partition(":")
-            self._volume(item, source, target, flags)
+            self.mount(item, source, target, flags)
 
-    def _long_volume(self, item: View) -> None:
+    def long_volume(self, item: View) -> None:
         keys = item.mapping()
         kind = child(keys, "type").text() or "volume"
         if kind not in ("bind", "volume"):
             self.note(item, f"volumes of specs are folders and named volumes, not {kind}")
             return
         flags = "ro" if child(keys, "read_only").truth() else "rw"
-        self._volume(item, self.text(child(keys, "source")), self.text(child(keys, "target")), flags)
+        self.mount(item, self.text(child(keys, "source")), self.text(child(keys, "target")), flags)
         for name in keys.keys() - {"type", "source", "target", "read_only"}:
             self.note(keys[name], "volumes of specs have no such setting")
 
-    def _volume(self, item: View, source: str, target: str, flags: str) -> None:
+    def mount(self, item: View, source: str, target: str, flags: str) -> None:
         if not source or not target:
             self.note(item, "a volume without a name belongs to the image, and lives and dies with each instance")
             return
         if source.startswith((".", "~")):
             self.note(item, f"{source} is beside the compose file, and an instance runs on a node; give a path there")
+            return
+        if not target.startswith("/"):
+            self.note(item, f"the target {target} is not an absolute path")
             return
         known = [flag for flag in flags.split(",") if flag in ("ro", "rw")]
         self.out.volumes.append(f"{source}:{target}:{known[0] if known else 'rw'}")
@@ -274,7 +281,10 @@ class Service:
                 self.note(item, "a network is joined by its name only")
 
     def _scale(self, view: View) -> None:
-        self.out.count = self.text(view)
+        if self.text(view) == "0":
+            self.note(view, "a deploy makes at least one instance; deploy it when it is wanted")
+        else:
+            self.out.count = self.text(view)
 
     def _cpus(self, view: View) -> None:
         self.out.options["--cpu-limit"] = self.text(view)
@@ -326,21 +336,21 @@ class Service:
     def _deploy(self, view: View) -> None:
         for name, each in view.mapping().items():
             if name == "replicas":
-                self.out.count = self.text(each)
+                self._scale(each)
             elif name == "mode" and self.text(each) == "global":
                 self.out.options["--deploy-strategy"] = "EACH"
             elif name == "mode" and self.text(each) == "replicated":
                 continue
             elif name == "resources":
-                self._resources(each)
+                self.part_resources(each)
             elif name == "restart_policy":
-                self._restart_policy(each)
+                self.part_restart_policy(each)
             elif name == "placement":
-                self._placement(each)
+                self.part_placement(each)
             else:
                 self.note(each, SERVICE.get(f"deploy.{name}", DEFAULT))
 
-    def _resources(self, view: View) -> None:
+    def part_resources(self, view: View) -> None:
         words = {"limits": "limit", "reservations": "request"}
         for name, part in view.mapping().items():
             for key, each in part.mapping().items():
@@ -351,7 +361,7 @@ class Service:
                 else:
                     self.out.options[f"--memory-{words[name]}"] = _size(self.text(each))
 
-    def _restart_policy(self, view: View) -> None:
+    def part_restart_policy(self, view: View) -> None:
         for name, each in view.mapping().items():
             if name == "condition":
                 word = self.text(each)
@@ -361,7 +371,7 @@ class Service:
             else:
                 self.note(each, "the engine restarts at its own pace")
 
-    def _placement(self, view: View) -> None:
+    def part_placement(self, view: View) -> None:
         for name, each in view.mapping().items():
             for item in _items(each) if name == "constraints" else [each]:
                 match = _CONSTRAINT.fullmatch(self.text(item)) if name == "constraints" else None
@@ -407,3 +417,6 @@ def _env_lines(text: str) -> Mapping[str, str]:
             quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
             found[key.strip()] = value[1:-1] if quoted else value
     return found
+
+
+_MAPPED = tuple(name[1:] for name in vars(Service) if re.fullmatch(r"_[a-z]\w*", name))
