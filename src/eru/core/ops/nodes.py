@@ -319,15 +319,33 @@ async def _changed(core: Core, change: NodeChange) -> tuple[list[Compare], list[
             raise NotFound(f"node {change.name!r} has no resource record")
         record = NodeResource.decode(item.value)
         compares.append(unchanged(resource_key, item.mod_revision))
-        resource = await _pure(core, lambda: _with_bags(core, record, bags, delta=change.delta))
+        info = await _machine(core, change.name) if _first_asked(core, record, bags) else None
+        resource = await _pure(core, lambda: _with_bags(core, record, bags, info, delta=change.delta))
         writes.append(_put(resource_key, resource.encode(), "resources of the node"))
     return compares, writes
 
 
-def _with_bags(core: Core, record: NodeResource, bags: Mapping[str, Bag], *, delta: bool) -> NodeResource:
+def _first_asked(core: Core, record: NodeResource, bags: Mapping[str, Bag]) -> set[str]:
+    """Programs that came after the node: they have to be told of it before anything else."""
+    return {name for name in bags if core.kinds[name].blocking and not record.capacity.get(name)}
+
+
+async def _machine(core: Core, name: str) -> EngineInfo:
+    engine = await core.engine_for(name)
+    return msgspec.structs.replace(await _info(core, name, engine), nodename=name)
+
+
+def _with_bags(
+    core: Core, record: NodeResource, bags: Mapping[str, Bag], info: EngineInfo | None, *, delta: bool
+) -> NodeResource:
+    """`info`: of the machine, where `_first_asked` wants it."""
     capacity: dict[str, Record] = dict(record.capacity)
     usage: dict[str, Record] = dict(record.usage)
+    first = _first_asked(core, record, bags)
     for name, bag in bags.items():
+        if name in first and info is not None:
+            capacity[name], usage[name] = core.kinds[name].node_added(bag, info)
+            continue
         capacity[name], usage[name] = core.kinds[name].node_changed(
             capacity.get(name, {}), usage.get(name, {}), bag, delta=delta
         )

@@ -155,7 +155,10 @@ class ExternalKind:
         if NODE not in capacity:
             if request == _NOTHING:
                 return None
-            return self._refusal(nodename, f"the node is not known to resource plugin {self.name}, add it again")
+            return self._refusal(
+                nodename,
+                f"the node is not known to resource plugin {self.name}: eru node set --extra-resources tells it",
+            )
         try:
             with self._lock:
                 node = self._tell(capacity, usage)
@@ -219,7 +222,9 @@ class ExternalKind:
     def _tell(self, capacity: Record, usage: Record) -> str:
         node = capacity.get(NODE)
         if not node:
-            raise Refused(f"resource plugin {self.name} does not know the node: remove and add the node again")
+            raise Refused(
+                f"resource plugin {self.name} does not know the node: eru node set --extra-resources tells it"
+            )
         self._capacities[node] = capacity
         told = {"nodename": node, "capacity": _bare(capacity), "usage": _bare(usage)}
         try:
@@ -254,7 +259,9 @@ class ExternalKind:
         """The node's capacity as it was seen last; only needed to hand it back to the program."""
         node = usage.get(NODE)
         if not node:
-            raise Refused(f"resource plugin {self.name} does not know the node: remove and add the node again")
+            raise Refused(
+                f"resource plugin {self.name} does not know the node: eru node set --extra-resources tells it"
+            )
         if node not in self._capacities:
             answer = self._call("get-node-resource-info", {"nodename": node, "workloads_resource": []})
             self._capacities[node] = {**_object(self.name, answer, "capacity"), NODE: node}
