@@ -87,6 +87,14 @@ def test_no_core(eru, docker):
         ({"ListPods": Fails("no quorum", "StoreUnavailable")}, "cannot read its store: no quorum", "store"),
         ({"GetNodeStatus": Fails("no such key")}, "n1 of pod pod1: no heartbeat", "eru agent"),
         (
+            {
+                "GetNodeStatus": Fails("no such key"),
+                "ListPodNodes": [pb.Node(name="n1", podname="p", endpoint="tcp://x:1", info="it hangs")],
+            },
+            "n1 of pod p: no heartbeat, and it hangs",
+            "check Docker on n1 and the address tcp://x:1",
+        ),
+        (
             {"GetNodeResource": pb.NodeResource(name="n1", diffs=["cpu 1 != 2", "x"])},
             "cpu 1 != 2 (and 1 more)",
             "--fix",

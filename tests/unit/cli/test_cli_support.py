@@ -89,6 +89,24 @@ def test_everything_is_there_and_no_planted_secret(eru, planted, tmp_path):
             assert secret not in text, f"{secret} in {name}"
 
 
+def test_the_files_of_eru_up_are_there_and_a_missing_one_is_refused(eru, planted, tmp_path, monkeypatch):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "core.yaml").write_text("bind: 127.0.0.1:7\nauth: {password: planted-in-config}\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/core.yaml").write_text("bind: 127.0.0.1:8\n")
+    monkeypatch.setenv("ERU_STATE", str(state))
+    eru("support", "bundle", "-o", "b.tar.gz", "--config", str(tmp_path / "more/core.yaml"))
+    files = opened((tmp_path / "b.tar.gz").read_bytes())
+    texts = [text for name, text in files.items() if name.startswith("config/") and name.endswith("core.yaml")]
+    assert any("127.0.0.1:7" in text for text in texts)
+    assert any("127.0.0.1:8" in text for text in texts)
+    assert not any("planted-in-config" in text for text in texts)
+    done = eru("support", "bundle", "-o", "c.tar.gz", "--config", "nowhere.yaml")
+    assert (done.code, "nowhere.yaml: there is no such file" in done.err) == (2, True)
+    assert not (tmp_path / "c.tar.gz").exists()
+
+
 def test_what_helps_is_left(eru, planted, tmp_path):
     eru("support", "bundle", "-o", "b.tar.gz", "--config", str(planted))
     files = opened((tmp_path / "b.tar.gz").read_bytes())

@@ -76,6 +76,9 @@ async def _state(session: Session, node: pb.Node, alive: bool) -> Finding:
     label = f"node {node.name} of pod {node.podname}"
     if not alive:
         text = f"{label}: no heartbeat{await _since(session, node.name)}"
+        if node.info and not node.info.startswith("{"):  # an agent is silent while its engine is
+            cure = f"check Docker on {node.name} and the address {node.endpoint}, then the agent there"
+            return Finding("bad", f"{text}, and {node.info}", cure)
         return Finding("bad", text, f"start the agent on {node.name}: eru agent")
     if not node.available and not node.bypass:
         reason = node.info if node.info and not node.info.startswith("{") else "its engine does not answer"

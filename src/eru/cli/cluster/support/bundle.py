@@ -9,7 +9,8 @@ import os
 import platform
 import sys
 import tarfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from eru.cli.exits import Exit, Problem, usage
 from eru.cli.lazy import verb
 from eru.cli.session import Session
 from eru.cli.show.document import as_data
+from eru.cli.show.live import progress
 from eru.cli.show.talk import counted
 from eru.cli.show.times import utc
 from eru.lib.tasks import map_bounded
@@ -40,7 +42,8 @@ PART_S = 60.0  # for one part
 ASK_S = 10.0  # for one core
 CONFIG_BYTES_MAX = 1 << 20  # of one configuration file
 CONFIGS = ("/etc/eru/core.yaml", "/etc/eru/agent.yaml")
-PARTS_PARALLEL_MAX = 4
+PARTS_PARALLEL_MAX = 10  # most of them wait for a slow node, if anything
+FIGURES_S = 10.0  # for all figures; a node that hangs has none
 WITHOUT_CORE = ("settings", "config", "doctor")  # parts that need none
 
 _README = """What `eru support bundle` collected: {when}
@@ -78,7 +81,8 @@ async def bundle(session: Session, target: str, config: tuple[str, ...]) -> int:
     asked = session.settings
     scrubber = Scrubber([asked.password, *(_passwords())])
     files: Files = {"README.txt": _README.format(when=utc(now_ns), mask=MASK)}
-    missing = await _collect(session, scrubber, [*CONFIGS, *config], files)
+    await asyncio.to_thread(_readable, config)
+    missing = await _collect(session, scrubber, [*CONFIGS, *_of_up(), *config], files)
     made = _packed(stem, {name: _written(name, content, scrubber) for name, content in files.items()}, now_ns // 10**9)
     await asyncio.to_thread(_write, target, made)
     for name, why in missing.items():
@@ -89,6 +93,20 @@ async def bundle(session: Session, target: str, config: tuple[str, ...]) -> int:
         f"{counted(len(files), 'file')}, {len(made) / 1024:.0f} KiB; secrets are masked, look before you send"
     )
     return Exit.OK
+
+
+def _of_up() -> list[str]:
+    """The files of `eru up`."""
+    home = "/var/lib/eru" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/eru")
+    state = os.environ.get("ERU_STATE") or home
+    return [f"{state}/core.yaml", f"{state}/agent.yaml"]
+
+
+def _readable(paths: Sequence[str]) -> None:
+    """Refuse a file that is asked for and is not there."""
+    for path in paths:
+        if not Path(path).is_file():
+            raise usage(f"--config {path}: there is no such file")
 
 
 def _passwords() -> list[str]:
@@ -111,6 +129,7 @@ async def _collect(session: Session, scrubber: Scrubber, configs: list[str], fil
         "doctor": collector.doctor,
     }
     missing: dict[str, str] = {}
+    waiting: list[str] = []
     try:
         await session.unary(rpc.Info, pb.Empty(), timeout_s=ASK_S)
     except EruError as error:  # nobody has to wait for the same answer ten times
@@ -118,6 +137,7 @@ async def _collect(session: Session, scrubber: Scrubber, configs: list[str], fil
         parts = {name: parts[name] for name in WITHOUT_CORE}
 
     async def one(name: str) -> None:
+        waiting.append(name)
         try:
             async with asyncio.timeout(PART_S):
                 files.update(await parts[name]())
@@ -125,8 +145,14 @@ async def _collect(session: Session, scrubber: Scrubber, configs: list[str], fil
             missing[name] = f"not collected within {PART_S:g}s"
         except (EruError, OSError, history.NoEvents) as error:
             missing[name] = str(error) or "this core has none"
+        finally:
+            waiting.remove(name)
 
-    await map_bounded(parts, one, PARTS_PARALLEL_MAX)
+    def lines(elapsed: float) -> list[str]:
+        return [f"collecting {', '.join(waiting)} · {elapsed:.1f}s"]
+
+    async with progress(session.talk, session.world, lines):
+        await map_bounded(parts, one, PARTS_PARALLEL_MAX)
     if missing:
         files["missing.json"] = missing
     return dict(sorted(missing.items()))
@@ -172,7 +198,10 @@ class Collector:
                 text = yaml.safe_dump(self.scrubber.data(loaded), sort_keys=False)
             except yaml.YAMLError:
                 text = "this file is not YAML that can be read\n"
-            files[f"config/{found.name}"] = text
+            name = found.name
+            while f"config/{name}" in files:
+                name = f"other-{name}"
+            files[f"config/{name}"] = text
         return files
 
     async def pods(self) -> Files:
@@ -193,8 +222,12 @@ class Collector:
         return {"workloads.json": rows}
 
     async def stats(self) -> Files:
-        found = await self.session.collect(rpc.Stats, v1.StatsRequest())
-        return {"stats.json": [as_data(each) for each in found]}
+        found = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIGURES_S), aclosing(self.session.stream(rpc.Stats, v1.StatsRequest())) as stats:
+                async for each in stats:
+                    found.append(as_data(each))
+        return {"stats.json": found}
 
     async def cores(self) -> Files:
         async def ask(core: CoreClient) -> dict[str, Any]:
