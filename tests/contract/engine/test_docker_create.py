@@ -20,6 +20,7 @@ from eru.engine.pool import EnginePool, PoolSettings
 from eru.lib.world import real_world
 from eru.model.errors import EngineRefused
 from support.docker import ask, limits_here
+from support.ports import free_port
 
 pytestmark = pytest.mark.docker
 
@@ -200,7 +201,7 @@ async def test_a_workload_whose_second_network_fails_is_not_left(engine: Engine,
 
 
 async def test_a_published_port_can_be_had_once(engine: Engine) -> None:
-    port = str(20000 + os.getpid() % 10000)
+    port = str(free_port())
     more = {"networks": {"bridge": ""}, "publish": [port]}
     async with running(engine, **more) as found:
         assert found.networks["bridge"]
