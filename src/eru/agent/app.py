@@ -28,6 +28,7 @@ from eru.agent.settings import AgentSettings, TlsSettings
 from eru.agent.state import PidFile, StateDir
 from eru.agent.watch import Watcher
 from eru.agent.workloads import MineFilter, Workload
+from eru.lib.retry import Backoff
 from eru.lib.tasks import TaskOwner
 from eru.lib.world import World
 from eru.model.errors import InvalidInput
@@ -39,6 +40,7 @@ FAREWELL_S = 2.0  # for the last reports
 SEEN_EVERY_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)
 RECONCILE_LEAST_S = 5.0
+LISTEN_MOST_S = 5.0  # between two tries to have the address of the API
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +48,7 @@ _log = structlog.get_logger(__name__)
 async def run_agent(settings: AgentSettings, world: World) -> int:
     """Run until a signal; the exit code. INT, TERM and QUIT say farewell to core, USR1 leaves silently.
 
-    Raises InvalidInput for what makes a start senseless (state, pid file, API address).
+    Raises InvalidInput for what makes a start senseless (state, pid file).
     """
     loop = asyncio.get_running_loop()
     asked: asyncio.Future[signal.Signals] = loop.create_future()
@@ -235,16 +237,33 @@ class Agent:
             await self.world.clock.sleep(SEEN_EVERY_S)
 
     async def _start_api(self) -> None:
+        """Serve the routes; while their address cannot be had, everything else works."""
         if not self.settings.api.addr:
             return
         host, port = listen_address(self.settings.api)
         self._server = AgentApi(self.hub, self._exposition, self._health).server(self.settings.api.token)
+        if not await self._listens(self._server, host, port):
+            self._owner.start("api", self._listen_later(self._server, host, port))
+
+    async def _listen_later(self, server: HttpServer, host: str, port: int) -> None:
+        backoff = Backoff(self.world, first_s=0.5, most_s=LISTEN_MOST_S)
+        await backoff.wait()
+        while not await self._listens(server, host, port):
+            await backoff.wait()
+
+    async def _listens(self, server: HttpServer, host: str, port: int) -> bool:
         try:
-            self.api_port = await self._server.start(host, port)
+            self.api_port = await server.start(host, port)
         except OSError as error:
-            raise InvalidInput(
-                f"api.addr {self.settings.api.addr!r} cannot be listened on: {error.strerror or error}"
-            ) from error
+            self.notices.trouble(
+                "api",
+                "api.addr cannot be listened on, routes and figures are not served, trying on",
+                address=self.settings.api.addr,
+                error=error.strerror or str(error),
+            )
+            return False
+        self.notices.over("api", "api.addr is listened on", address=self.settings.api.addr)
+        return True
 
     def _health(self) -> Health:
         troubles = self.notices.current()
