@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import TypeVar
 
@@ -33,14 +34,14 @@ from eru.model.nodes import Node, NodeResource
 from eru.model.stored import Stored
 from eru.model.workloads import WorkloadStatus
 from eru.resource.contract import Kind
-from eru.store.contract import PAGE_ITEMS, Change, Event, KeyValue, Put, Store, Watch, Write
+from eru.store.contract import PAGE_ITEMS, Change, Event, KeyValue, Page, Put, Store, Watch, Write
 from eru.store.keys import Keys
 
 S = TypeVar("S", bound=Stored)
 
 _log = structlog.get_logger(__name__)
 
-_ROOMS = ("pod", "core", "node", "resource", "heartbeat", "of-app", "intent", "group")
+_ROOMS = ("pod", "core", "node", "resource", "heartbeat", "intent", "group")
 _OWN_PRUNE_ABOVE = 4_096
 
 
@@ -350,23 +351,17 @@ class Fleet:
         revision = 0
         for room in _ROOMS:
             prefix = f"{self.keys.root}/{room}/"
-            after = ""
-            while True:
-                page = await self.store.range(
-                    prefix, after=after, limit=PAGE_ITEMS, revision=revision, keys_only=room == "of-app"
-                )
+            async for page in self._pages(prefix, revision):
                 revision = revision or page.revision
                 items.extend(page.items)
-                if not page.more:
-                    break
-                after = page.items[-1].key
+        counts = await self._count(revision)
         statuses = (
             await self._statuses(revision)
             if self.rebuilds and self.readers is not None and self.readers.followed
             else None
         )
         before = self.revision
-        self._replace(items, revision)
+        self._replace(items, counts, revision)
         if statuses is not None and self.readers is not None:
             there = {item.key.rpartition("/")[2] for item in statuses}
             for event in self.readers.vanished(there, revision):
@@ -377,16 +372,25 @@ class Fleet:
 
     async def _statuses(self, revision: int) -> list[KeyValue]:
         """All there are at that revision, for readers who would miss what happened in a gap."""
-        found: list[KeyValue] = []
-        after = ""
-        while True:
-            page = await self.store.range(self.keys.status(), after=after, revision=revision)
-            found.extend(page.items)
-            if not page.more:
-                return found
-            after = page.items[-1].key
+        return [item async for page in self._pages(self.keys.status(), revision) for item in page.items]
 
-    def _replace(self, items: list[KeyValue], revision: int) -> None:
+    async def _count(self, revision: int) -> Counter[str]:
+        """Instances by "app/entrypoint/node": of a million workloads only these are kept."""
+        counts: Counter[str] = Counter()
+        async for page in self._pages(self._counted, revision, keys_only=True):
+            counts.update(item.key[len(self._counted) :].rpartition("/")[0] for item in page.items)
+        return counts
+
+    async def _pages(self, prefix: str, revision: int, *, keys_only: bool = False) -> AsyncIterator[Page]:
+        """All under the prefix; `revision` 0: as it is now."""
+        after, more = "", True
+        while more:
+            page = await self.store.range(prefix, after=after, limit=PAGE_ITEMS, revision=revision, keys_only=keys_only)
+            yield page
+            revision, more = page.revision, page.more
+            after = page.items[-1].key if page.items else after
+
+    def _replace(self, items: list[KeyValue], counts: Mapping[str, int], revision: int) -> None:
         before = {name: found.heartbeat for name, found in self.view.by_name.items()}
         waiting = dict(self._gone)
         self.view.reset()
@@ -397,6 +401,12 @@ class Fleet:
                 self.view.set_heartbeat(parts[0], True)
                 continue
             self._apply_safely(Event(Change.PUT, item), created=True)
+        for place, many in counts.items():
+            parts = place.split("/")
+            if len(parts) == 3:
+                self.view.add_count(parts[0], parts[1], parts[2], many)
+            else:
+                _log.error("a stored key cannot be read", key=f"{self._counted}{place}")
         self.view.sweep_rows()
         for key in waiting:
             if key not in self.view.intents:

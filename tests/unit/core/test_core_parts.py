@@ -17,7 +17,7 @@ from eru.model.intents import Intent, Verb
 from eru.model.nodes import Heartbeat
 from eru.model.workloads import WorkloadStatus
 from eru.resource.cpumem import CpumemKind
-from eru.store.contract import Delete, Put
+from eru.store.contract import PAGE_ITEMS, TXN_OPS_MAX, Delete, Put
 
 
 async def test_a_core_without_its_lease_can_change_nothing(lab) -> None:
@@ -87,6 +87,23 @@ async def test_the_view_counts_like_the_store_on_every_core(lab) -> None:
         await core.fleet.fresh()
         assert {name: core.fleet.view.count("app", "web", name) for name in ("n1", "n2")} == there
         assert not core.fleet.view.pending.any()
+
+
+async def test_a_core_that_starts_counts_what_is_there_page_by_page(lab) -> None:
+    await lab.add_nodes("n1", "n2")
+    await lab.deploy(4)
+    await lab.deploy(1, app="other")
+    many = [Put(lab.keys.of_app("many", "web", "n1", f"{number:064x}"), b"") for number in range(PAGE_ITEMS + 7)]
+    for start in range(0, len(many), TXN_OPS_MAX):
+        await lab.store.txn([], many[start : start + TXN_OPS_MAX])
+    await lab.store.txn([], [Put(f"{lab.keys.of_app()}nobody/wrote/this", b"")])
+    later = await lab.add_core()
+    assert {name: later.fleet.view.count(*name) for name in (("app", "web", "n1"), ("app", "web", "n2"))} == {
+        ("app", "web", "n1"): lab.core.fleet.view.count("app", "web", "n1"),
+        ("app", "web", "n2"): 4 - lab.core.fleet.view.count("app", "web", "n1"),
+    }
+    assert later.fleet.view.count("many", "web", "n1") == PAGE_ITEMS + 7
+    assert sum(sum(rows.values()) for rows in later.fleet.view.counts().values()) == PAGE_ITEMS + 7 + 5
 
 
 async def test_a_view_that_lost_history_is_read_anew(lab) -> None:
