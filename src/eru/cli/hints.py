@@ -36,7 +36,10 @@ _BY_TEXT = (
     (r"pod '(\S+)' has no nodes that are up", "`{0} pod nodes {1}` shows why"),
     (r"went away during (Execute|RunAndWait)", "what ran inside may go on; `{0} exec ID ps` looks"),
     (r"build_pod is not set", "core's operator names a pod for builds in core.yaml: docker.build_pod"),
-    (r"does not run, so nothing", "`{0} workload start ID` starts it; `{0} workload logs ID` may tell why it ended"),
+    (
+        r"does not run, so nothing|[Cc]ontainer \S+ is not running",
+        "`{0} workload start ID` starts it; `{0} workload logs ID` may tell why it ended",
+    ),
     (r"no network '(\S+?)'|network '?(\S+?)'? not found", "`{0} pod networks POD` shows the networks of a pod"),
     (r"is not connected to network", "`{0} workload get ID` shows its networks"),
     (r"no file '(.*?)[^/]*' in|[Nn]o such (?:container:)?path", "`{0} exec ID ls {1}` shows what is there"),

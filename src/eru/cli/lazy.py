@@ -68,7 +68,7 @@ class LazyGroup(Examples, click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _told_by(ctx):
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, _as_published(self.params, args, tail=True))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
@@ -209,26 +209,7 @@ class Verb(Examples, click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _told_by(ctx):
-            return super().parse_args(ctx, self._as_published(args))
-
-    def _as_published(self, args: list[str]) -> list[str]:
-        """Accept what the published parser accepts: `-long`, `--switch=true`."""
-        options = {opt: param for param in self.params if isinstance(param, click.Option) for opt in param.opts}
-        out: list[str] = []
-        for index, arg in enumerate(args):
-            if arg == "--" or (self.tail and not arg.startswith("-") and not _is_value(options, out)):
-                return out + args[index:]
-            match = _LONG.fullmatch(arg)
-            if match and f"--{match[1]}" in options and not _is_value(options, out):
-                arg = f"-{arg}"
-            name, given, value = arg.partition("=")
-            option = options.get(name)
-            if given and option is not None and option.is_flag and value.lower() in _TRUTH:
-                if _TRUTH[value.lower()]:
-                    out.append(name)
-                continue
-            out.append(arg if given else _completed(arg, option, args[index + 1 : index + 2]))
-        return out
+            return super().parse_args(ctx, _as_published(self.params, args, tail=self.tail))
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_usage(ctx, formatter)
@@ -242,17 +223,41 @@ class Pod(click.Option):
     """`--pod` of a command that makes something: without it, the pod of the context."""
 
 
+def _as_published(params: Sequence[click.Parameter], args: list[str], *, tail: bool) -> list[str]:
+    """Accept what the published parser accepts: `-long`, `-s=value`, `--switch=true`."""
+    options = {opt: param for param in params if isinstance(param, click.Option) for opt in param.opts}
+    out: list[str] = []
+    awaited = False  # whether the next word is the value of the option before it
+    for index, arg in enumerate(args):
+        if awaited:
+            out.append(arg)
+            awaited = False
+            continue
+        if arg == "--" or (tail and not arg.startswith("-")):
+            return out + args[index:]
+        match = _LONG.fullmatch(arg)
+        if match and f"--{match[1]}" in options:
+            arg = f"-{arg}"
+        name, given, value = arg.partition("=")
+        option = options.get(name)
+        if given and option is not None and option.is_flag and value.lower() in _TRUTH:
+            if _TRUTH[value.lower()]:
+                out.append(name)
+        elif given and option is not None and not option.is_flag and not name.startswith("--"):
+            out += [name, value]
+        elif given:
+            out.append(arg)
+        else:
+            out.append(_completed(arg, option, args[index + 1 : index + 2]))
+            awaited = out[-1] == arg and option is not None and not option.is_flag and not option.count
+    return out
+
+
 def _completed(arg: str, option: click.Option | None, after: Sequence[str]) -> str:
     """`--wait` before a word that is none of its choices stands for its usual choice; click would take the word."""
     if option is None or option.is_flag or option.flag_value is None or not isinstance(option.type, click.Choice):
         return arg
     return arg if after and after[0] in option.type.choices else f"{arg}={option.flag_value}"
-
-
-def _is_value(options: dict[str, click.Option], before: Sequence[str]) -> bool:
-    """Whether the next word is the value of the option before it."""
-    option = options.get(before[-1]) if before else None
-    return option is not None and not option.is_flag and not option.count
 
 
 def _anywhere() -> list[tuple[str, list[str], dict[str, Any]]]:

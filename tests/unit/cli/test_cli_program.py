@@ -188,3 +188,29 @@ def test_the_age_of_a_cache_decides(tmp_path: Path):
     assert name_cache.load(path, 1000.0 + name_cache.STALE_S) is None
     assert name_cache.load(path, 900.0) is None  # from the future
     assert name_cache.renew() is False  # this is no `eru`
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-output json node get n1",
+        "-output=json node get n1",
+        "-o=json node get n1",
+        "--output=json node get n1",
+        "node get -o=json n1",
+        "-debug -username u -password=p --output json node get n1",
+        "-d=true -u=u -o JSON node get n1",
+    ],
+)
+def test_options_in_every_form_that_is_published(eru, script, line: str):
+    script.answers["GetNode"] = pb.Node(name="n1")
+    assert eru(*line.split(), published=True).out == '{\n  "name": "n1"\n}\n'
+
+
+def test_a_value_that_looks_like_an_option_is_a_value(eru, script):
+    script.answers["ExecuteWorkload"] = pb.AttachWorkloadMessage(data=b"[exitcode] 0")
+    line = ["workload", "exec", "-e=A=b", "--env", "-i", "-w=/x", "-i=false", "a" * 64, "-o=json"]
+    assert eru(*line, published=True).code == 0
+    (request,) = script.requests("ExecuteWorkload")
+    assert (list(request.envs), request.workdir, list(request.commands)) == (["A=b", "-i"], "/x", ["-o=json"])
+    assert not request.open_stdin

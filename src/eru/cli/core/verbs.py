@@ -38,7 +38,10 @@ async def info(session: Session) -> None:
 @verb("watch", examples="eru core watch")
 async def watch(session: Session) -> None:
     """Follow which cores run; one line per core at each change. Ctrl-C ends it."""
-    session.talk.say("watching the list of cores, Ctrl-C ends it")
+    if session.settings.published:
+        session.write("watch start\n")  # the first line of its output
+    else:
+        session.talk.say("watching the list of cores, Ctrl-C ends it")
     backoff = Backoff(session.world, first_s=0.2, most_s=2.0)
     clock, heard_at, before = session.world.clock, 0.0, None
     while True:
