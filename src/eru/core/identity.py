@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eru.lib.world import World
-from eru.model.errors import OutcomeUnknown, StoreError
+from eru.model.errors import OutcomeUnknown, Refused, StoreError
 from eru.store.contract import Delete, Put, Store, absent, range_all
 from eru.store.keys import Keys
 
@@ -22,6 +22,19 @@ async def cluster_identity(store: Store, keys: Keys, world: World) -> str:
         except OutcomeUnknown:
             continue  # the next look tells
     raise StoreError("the cluster's identity can neither be read nor written; is the store healthy?")
+
+
+async def check_layout(store: Store, keys: Keys) -> None:
+    """Refuse a prefix that a published core keeps its facts under: each would misread what the other writes.
+
+    Raises Refused, StoreError.
+    """
+    found = await store.range(keys.published_pods, limit=1, keys_only=True)
+    if found.items:
+        raise Refused(
+            f"etcd.prefix {keys.root} holds the data of a published core ({found.items[0].key}), which has another "
+            f"layout; choose another prefix (docs/operations.md tells how to move)"
+        )
 
 
 async def forget_cores(store: Store, keys: Keys) -> int:

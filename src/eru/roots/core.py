@@ -88,7 +88,7 @@ async def run_core(settings: CoreConfig, told: asyncio.Event) -> None:
 async def serving(settings: CoreConfig) -> AsyncIterator[None]:
     """Everything that runs in a core process; taken down in order at the end of the block."""
     from eru.core.app import Core
-    from eru.core.identity import cluster_identity, forget_cores
+    from eru.core.identity import check_layout, cluster_identity, forget_cores
     from eru.core.metered import CallTimes
     from eru.core.metrics import CoreMetrics
     from eru.core.service import serve, shut_down
@@ -115,6 +115,8 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
         stack.push_async_callback(store.close)
         if settings.store == "embedded":
             await forget_cores(store, keys)
+        if settings.store == "etcd":
+            await check_layout(store, keys)
         identifier = settings.identifier or await cluster_identity(store, keys, world)
         engines = parts.engine_pool(world, settings, times)
         stack.push_async_callback(engines.close)
@@ -124,6 +126,7 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
         observer = traces.observer(metrics) if traces else metrics
         server = await serve(core, server_settings, observer, parts.build_settings(settings))
         stack.push_async_callback(core.stop)
+        admin = await stack.enter_async_context(AsyncExitStack())  # answers until the last call has ended
         stack.push_async_callback(shut_down, core, server, settings.drain)
         await core.start()
         settle_memory()
@@ -134,7 +137,7 @@ async def serving(settings: CoreConfig) -> AsyncIterator[None]:
         for missing in telemetry.missing_extras(settings):
             _log.warning(missing)
         if settings.profile:
-            await stack.enter_async_context(parts.admin(settings.profile, core, metrics, server))
+            await admin.enter_async_context(parts.admin(settings.profile, core, metrics, server))
         _log.info("core serves", version=__version__, address=settings.bind, store=settings.store, pid=os.getpid())
         with contextlib.suppress(asyncio.CancelledError):
             yield

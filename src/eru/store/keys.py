@@ -56,6 +56,11 @@ class Keys:
     def pods(self) -> str:
         return f"{self.root}/pod/"
 
+    @property
+    def published_pods(self) -> str:
+        """Where a published core keeps its pods; none of our keys can begin so."""
+        return f"{self.root}/pod/info/"
+
     def pod(self, pod: str) -> str:
         return f"{self.root}/pod/{pod}"
 
