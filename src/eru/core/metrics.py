@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import orjson
 from aiohttp import web
@@ -151,7 +151,7 @@ class _OfCore(Collector):
             yield gauge
 
 
-def admin_app(core: Core, metrics: CoreMetrics, server: Callable[[], RpcServer | None]) -> web.Application:
+def admin_app(core: Core, metrics: CoreMetrics, server: RpcServer) -> web.Application:
     """`/metrics`, `/healthz`, `/readyz` and `/debug`; meant for loopback or a protected network."""
 
     async def show_metrics(_: web.Request) -> web.Response:
@@ -161,14 +161,14 @@ def admin_app(core: Core, metrics: CoreMetrics, server: Callable[[], RpcServer |
         return web.Response(text="ok\n")
 
     async def ready(_: web.Request) -> web.Response:
-        if core.ready and server() is not None:
+        if core.ready and server.serving:
             return web.Response(text="ready\n")
-        reason = "shutting down" if core.draining else "not registered in the store"
+        reason = "not registered in the store" if server.serving and not core.draining else "shutting down"
         return web.Response(status=503, text=f"not ready: {reason}\n")
 
     async def debug(_: web.Request) -> web.Response:
         return web.Response(
-            body=orjson.dumps(dump(core, server()), option=orjson.OPT_INDENT_2), content_type="application/json"
+            body=orjson.dumps(dump(core, server), option=orjson.OPT_INDENT_2), content_type="application/json"
         )
 
     app = web.Application()

@@ -99,7 +99,7 @@ def build_settings(config: CoreConfig) -> BuildSettings:
 @asynccontextmanager
 async def admin(address: str, core: Core, metrics: CoreMetrics, server: RpcServer) -> AsyncIterator[None]:
     """The HTTP port for metrics and health. Raises InvalidInput when it cannot listen."""
-    runner = web.AppRunner(admin_app(core, metrics, lambda: server), access_log=None)
+    runner = web.AppRunner(admin_app(core, metrics, server), access_log=None)
     await runner.setup()
     host, _, port = address.rpartition(":")
     try:

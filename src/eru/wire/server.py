@@ -127,6 +127,11 @@ class RpcServer:
         self._server: http2.Http2Server | None = None
         self.port = 0
 
+    @property
+    def serving(self) -> bool:
+        """Whether new calls are taken: from `start` until the drain begins."""
+        return self._server is not None
+
     def add(self, route: Route) -> None:
         """Offer one more call; only before `start`."""
         if self._server is not None:
