@@ -15,6 +15,7 @@ from eru.cli.show.resources import opened
 from eru.cli.show.talk import counted
 from eru.cli.spec import bags
 from eru.cli.workload import deploy_options as options
+from eru.cli.workload import room
 from eru.cli.workload.select import Chosen, asking, chosen, confirm, label, selectors, whole
 from eru.model.errors import CoreUnreachable, RemoteError
 from eru.wire import core_pb2 as pb
@@ -150,18 +151,13 @@ def _text(number: float, unit: str) -> str:
 
 
 async def _short(session: Session, picked: Chosen, bag: dict[str, Any]) -> list[str]:
-    """A line for each node that lacks cpu or memory for all the changes on it."""
-    lines = []
-    on_node: dict[str, int] = {}
+    """A line for whatever a node lacks for all the changes on it."""
+    on_node: dict[str, list[dict[str, dict[str, Any]]]] = {}
     for each in picked.found.values():
-        on_node[each.nodename] = on_node.get(each.nodename, 0) + 1
-    for name, count in sorted(on_node.items()):
+        on_node.setdefault(each.nodename, []).append(opened(each.resources))
+    lines = []
+    for name, granted in sorted(on_node.items()):
         node = await session.unary(rpc.GetNode, pb.GetNodeOptions(nodename=name))
-        capacity, used = opened(node.resource_capacity), opened(node.resource_usage)
-        for kind, what, unit in _PAIRS:
-            more = bag.get(kind, {}).get(f"{what}-request", 0) * count
-            has = capacity.get(kind, {}).get(what, 0)
-            free = has - used.get(kind, {}).get(what, 0)
-            if more > 0 and isinstance(free, (int, float)) and more > free and (has or kind == "cpumem"):
-                lines.append(f"node {name}: {what} is short: {_text(more, unit)} more wanted, {_text(free, unit)} free")
+        lacking = room.lacking(opened(node.resource_capacity), opened(node.resource_usage), granted, bag)
+        lines += [f"node {name}: {each}" for each in lacking]
     return lines

@@ -104,7 +104,8 @@ async def _plan(session: Session, asked: pb.ReplaceOptions, values: dict[str, An
         session.talk.say("as far as core knows, the new instances would be as the old ones")
     session.talk.say(
         f"{counted(len(found), 'instance')} would be replaced, {values['count']} at a time: the old one stops, the new "
-        "one takes its place and resources; where that fails, the old one is started again. Nothing was changed"
+        "one takes its place and resources; where that fails, the old one is started again. Command, user and files "
+        "are not compared: core does not keep them. Nothing was changed"
     )
     return Exit.OK
 
