@@ -236,6 +236,8 @@ def _failed(error: BaseException, program: str) -> int:
         return _tell(error, program)
     if isinstance(error, EruError):
         return _tell(explain(error), program)
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return _tell(_not_text(str(error.object)), program)
     if isinstance(error, OSError):
         return _tell(Problem(f"{error.filename or 'input/output'}: {error.strerror or error}"), program)
     return _tell_bug(error, program)
@@ -305,6 +307,16 @@ def _tell(problem: Any, program: str) -> int:
     sys.stdout.flush()
     Talk(program=program).problem(problem)
     return int(problem.code)
+
+
+def _not_text(text: str) -> Any:
+    """A word of the command line, or a variable, has bytes that are no UTF-8; the API takes text only."""
+    from eru.cli.exits import usage
+
+    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return usage(
+        f"'{shown[:80]}' is not text: it has bytes that are not UTF-8", hint="core takes names and values in UTF-8"
+    )
 
 
 def _tell_bug(error: BaseException, program: str) -> int:

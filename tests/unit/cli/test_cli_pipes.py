@@ -105,3 +105,12 @@ def test_input_that_never_ends_is_left(script):
     with open("/dev/zero", "rb") as zeros:
         running = start(script.address, "workload", "exec", "-i", "a" * 64, "true", stdin=zeros)
         assert (running.communicate(timeout=60), running.returncode) == ((b"", b""), 0)
+
+
+def test_a_word_that_is_no_text(script):
+    running = start(script.address, "pod", "add", b"a\xffb")  # type: ignore[arg-type]
+    told = running.communicate(timeout=60)[1].decode()
+    assert (running.returncode, told.splitlines()[0]) == (
+        2,
+        r"error: 'a\xffb' is not text: it has bytes that are not UTF-8",
+    )
