@@ -257,8 +257,11 @@ class Watcher:
         known = self.workloads.get(event.id)
         if event.action == "die":
             self._died[event.id] = event.time_ns / 1e9
-            if known is not None and known.running and event.time_ns / 1e9 >= known.started_at:
-                self._stop(known)
+            if known is not None and known.running:
+                if event.time_ns / 1e9 >= known.started_at:
+                    self._stop(known)
+                else:  # the end of a run before, or a clock that was set back
+                    self._owner.start(f"look {event.id[:12]}", self._look(event.id))
         elif event.action == "destroy":
             self._drop(event.id)
         elif event.action == "create":
@@ -269,6 +272,7 @@ class Watcher:
         elif event.action == "start":
             self._follower.starting(event.id, event.time_ns, event.id in self._attached)
             self._attached.discard(event.id)
+            self._died.pop(event.id, None)  # whatever the clock says, it ended before
             seen_s = known.started_at if known is not None and known.running else 0.0
             if event.time_ns / 1e9 - seen_s > EVENTS_OVERLAP_NS / 1e9:  # else an inspection was faster than the event
                 self._owner.start(f"look {event.id[:12]}", self._look(event.id))

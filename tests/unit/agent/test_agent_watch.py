@@ -181,6 +181,22 @@ async def test_a_workload_that_the_engine_did_not_answer_for_is_looked_at_again(
         assert not watched.watcher._unanswered
 
 
+async def test_ends_and_starts_are_seen_when_the_clock_is_set_back() -> None:
+    engine = Engine()
+    ahead = WORLD.clock.now() + 3600
+    async with Watched(engine) as watched:
+        engine.put("w", started_at=ahead)
+        engine.tell("w", "start")
+        await watched.hears(("fresh", "w"))
+        engine.put("w", running=False, started_at=ahead)
+        engine.tell("w", "die")
+        await watched.hears(("stopped", "w"))
+        engine.queue.put_nowait(EngineEvent(id="w", action="die", time_ns=int(ahead * 1e9)))
+        engine.put("w")
+        engine.tell("w", "start")
+        await until(lambda: watched.watcher.workloads["w"].running, "running by the new clock")
+
+
 async def test_a_start_says_whether_somebody_listened_before() -> None:
     engine = Engine()
     async with Watched(engine) as watched:
