@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from eru.cli import plugins
 from eru.cli.suggest import SHOWN_MAX, nearest
 
 _ALIKE = 0.75  # from 0 to 1; a verb of another group is only named if it is nearly the same word
@@ -20,6 +21,7 @@ _FOREIGN = {
     **dict.fromkeys(("sh", "ssh", "shell", "console", "bash"), ("exec -i WORKLOAD sh",)),
     **dict.fromkeys(("containers", "workloads", "apps", "deployments", "alloc"), ("workload list",)),
     **dict.fromkeys(("nodes", "hosts", "machines", "machine"), ("node list",)),
+    **dict.fromkeys(("network list", "network ls"), ("pod networks",)),
     "pods": ("pod list",),
     "images": ("image list",),
     "networks": ("pod networks", "network connect"),
@@ -43,10 +45,10 @@ def meant(ctx: click.Context, group: click.Group, word: str) -> str:
     if not isinstance(root.command, click.Group):
         return ""
     program = root.info_name or "eru"
-    here = nearest(word, group.list_commands(ctx))
+    here = nearest(word, [*group.list_commands(ctx), *(plugins.names() if getattr(group, "plugins", False) else ())])
     if here and group is not root.command:  # a slip of the finger in a group stays in the group
         return _told(here)
-    foreign = _FOREIGN.get(word, ())
+    foreign = _FOREIGN.get(f"{ctx.info_name} {word}", _FOREIGN.get(word, ()))
     own = [place.split()[1] for place in foreign if place.count(" ") and place.split()[1] in group.list_commands(ctx)]
     if own and group is not root.command:  # `context delete`
         return _told([f"`{ctx.command_path} {own[0]}`"])

@@ -41,6 +41,21 @@ class Examples:
                 formatter.write(f"{'':>{formatter.current_indent}}{re.sub(r'^eru ', program + ' ', text)}\n")
 
 
+class Shown(Examples, click.Command):
+    """A plain command whose help begins with examples."""
+
+    def __init__(self, *args: Any, examples: str = "", **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self.examples = examples
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_usage(ctx, formatter)
+        self.write_examples(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.format_options(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+
+
 class LazyGroup(Examples, click.Group):
     """A group whose commands are named as `module:attribute` and imported on use.
 

@@ -111,7 +111,7 @@ async def found(session: Session, words: Sequence[str]) -> dict[str, pb.Workload
 
 async def one(directory: Directory, word: str) -> pb.Workload:
     """The only workload that a word fits."""
-    found = await directory.matching(word)
+    found = await directory.matching(word) or (await directory.of_app(word) if "/" in word else [])
     if len(found) == 1:
         return found[0]
     if found:

@@ -7,13 +7,23 @@ from pathlib import Path
 
 import click
 
+from eru.cli.lazy import Shown
+
 _STATE = click.option(
     "--state", type=click.Path(path_type=Path), envvar="ERU_STATE", show_envvar=True,
     help="Directory for all its files.  [default: /var/lib/eru for root, else ~/.local/state/eru]",
 )  # fmt: skip
 
 
-@click.command("up")
+@click.command(
+    "up",
+    cls=Shown,
+    examples="""
+eru up                                       core, agent, and this machine as a node
+eru up --pod web --network none
+eru up --state /srv/eru --bind 127.0.0.1:6001 --agent-bind 127.0.0.1:6002     a second one
+""",
+)
 @_STATE
 @click.option("--bind", metavar="HOST:PORT", help="Where core listens.  [default: 127.0.0.1:5001]")
 @click.option("--agent-bind", metavar="HOST:PORT", help="Where the agent listens.  [default: 127.0.0.1:12345]")
@@ -48,7 +58,7 @@ def up(
     asyncio.run(Up(real_world(), State(place), wanted, _say).run())
 
 
-@click.command("down")
+@click.command("down", cls=Shown, examples="eru down\neru down --purge     workloads, images, data and files, too")
 @_STATE
 @click.option("--purge", is_flag=True, help="Also remove its containers, images, data and files.")
 def down(state: Path | None, purge: bool) -> None:

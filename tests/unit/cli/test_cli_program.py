@@ -83,6 +83,7 @@ def test_a_program_on_the_path_is_a_command(plugin: Path, tmp_path: Path, eru):
     assert (done.returncode, done.stdout) == (7, "h:1|me|s3cret|web|--their own words -v\n"), done.stderr
     assert names() == ["hello"]
     assert "hello" in eru("--help").out
+    assert "did you mean hello?" in eru("helo").err
     assert "there is no command 'hello'" in program("hello", name="cli_main").stderr
     assert "hello" not in eru("--help", published=True).out
 

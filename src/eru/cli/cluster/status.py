@@ -155,6 +155,8 @@ async def _now(session: Session, app: str, labels: dict[str, str], wanted: Wante
         [each.id for each in found],
         lambda: _columns(heads, rows),
     )
+    if session.tables and not found and app:
+        session.talk.say(f"no workload of an app {app}")
     if session.tables and found:
         healthy = sum(state_of(each.status) == "healthy" for each in found)
         session.talk.say(f"{healthy} of {len(found)} healthy")
