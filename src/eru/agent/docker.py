@@ -24,6 +24,7 @@ HEAD_MAX = 64 << 10  # bytes of an answer's head
 TAIL_LINES = 20_000  # kept lines that are looked through from the end of a log first
 TAIL_BYTES = 8 << 20  # more than this is not held, but read again line by line
 LONG_TAIL_LINES = 500_000
+KEPT_ANSWER_S = 60.0  # a log is looked through before its first line is answered; the attach holds what comes meanwhile
 LINE_MAX = 8 << 20  # bytes of one kept line put together from its parts
 EVENTS = ["create", "attach", "start", "die", "destroy", "pause", "unpause", "connect", "disconnect"]
 
@@ -214,7 +215,8 @@ class DockerRuntime:
     async def _kept(self, id: str, tty: bool, query: dict[str, str]) -> AsyncGenerator[list[PastLine], None]:
         parser = HistoryParser(tty)
         asked = {"stdout": "1", "stderr": "1", "timestamps": "1"} | query
-        async with self.http.stream("GET", f"/containers/{id}/logs", asked) as chunks:
+        patience_s = max(self.http.timeout_s, KEPT_ANSWER_S)
+        async with self.http.stream("GET", f"/containers/{id}/logs", asked, timeout_s=patience_s) as chunks:
             async for chunk in chunks:
                 if lines := parser.feed(chunk):
                     yield lines

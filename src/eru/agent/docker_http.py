@@ -195,15 +195,15 @@ class DockerHTTP:
 
     @asynccontextmanager
     async def stream(
-        self, method: str, path: str, query: dict[str, str] | None = None
+        self, method: str, path: str, query: dict[str, str] | None = None, *, timeout_s: float | None = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """An endless answer as an iterator of byte chunks on its own connection.
+        """An endless answer as an iterator of byte chunks on its own connection; `timeout_s`: until it begins.
 
         Raises as `json`; while iterating, EngineUnreachable when the connection breaks.
         """
         link = None
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(self.timeout_s if timeout_s is None else timeout_s):
                 link = await self._connect()
                 link.writer.write(_request(method, self._target(path, query, True), None, close=True))
                 head = await read_head(link.reader)
