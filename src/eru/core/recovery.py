@@ -123,6 +123,38 @@ class Recovery:
         pause_s = min(_RETRY_FIRST_S * 2 ** min(failures - 1, 8), _RETRY_MOST_S)
         self._tries[key] = (failures, self._core.world.clock.monotonic() + self._core.world.jitter(pause_s))
 
+    async def give_up(self, nodename: str, name: str = "") -> int:
+        """Forget, on an operator's word, what could not be settled on a node without a heartbeat; how many intents.
+
+        `name`: only that of this workload. What the engine still has stays there, as a dissociated workload does.
+        """
+        core = self._core
+        await core.fleet.fresh()
+        node = core.fleet.view.by_name.get(nodename)
+        if node is None or node.node is None or node.node.test or node.heartbeat:
+            return 0
+        given_up = 0
+        for key, found in list(core.fleet.view.intents.items()):
+            intent = found.intent
+            if intent.nodename != nodename or (name and intent.name != name) or key not in self._tries:
+                continue  # what nobody has tried to settle may still be
+            try:
+                async with core.operation("give-up") as op:
+                    held = await core.ledger.claim(op, Held(key, intent, found.revision))
+                    if intent.group:
+                        await is_committed(core, intent.group)  # closes it
+                    if intent.verb is Verb.DEPLOY:
+                        await core.ledger.release(op, held)
+                    else:
+                        await core.ledger.drop(op, held)
+            except Conflict:
+                continue  # somebody is at it
+            given_up += 1
+            why = f"left over from a lost {intent.verb.value}; its node is given up"
+            core.events.tell("released", name=intent.name, id=intent.id, node=nodename, detail=why)
+            _log.warning("left-over intent given up", verb=intent.verb.value, node=nodename, workload=intent.name)
+        return given_up
+
     async def _settle(self, op: Operation, held: Held) -> None:
         core = self._core
         intent = held.intent

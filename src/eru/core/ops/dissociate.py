@@ -46,6 +46,8 @@ async def _forget(core: Core, op: Operation, id: str) -> None:
         try:
             await core.ledger.dissociate(op, stored)
         except Conflict:
+            if await core.recovery.give_up(workload.nodename, workload.name):
+                continue
             if clock.monotonic() >= until:
                 raise
             await core.fleet.intent_gone(workload.nodename, workload.name, 1.0)

@@ -223,6 +223,8 @@ async def remove_node(core: Core, name: str) -> None:
             raise Refused(
                 f"node {name}: node not empty, still has workloads associated; remove or dissociate them first"
             )
+        if busy.items and await core.recovery.give_up(name):
+            continue
         if busy.items:
             raise Refused(f"node {name} is busy: {busy.items[0].key.rpartition('/')[2]} is being worked on; try again")
         resource = found.get(keys.resource(name))
