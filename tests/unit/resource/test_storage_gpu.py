@@ -220,6 +220,15 @@ def test_unlimited_goes_where_most_is_free():
     assert measured(STORAGE, *node(), ask(volumes=["AUTO:/d"])).capacity[0] == 0
 
 
+def test_unlimited_may_lie_beside_what_fills_its_volume():
+    capacity, usage = node(volumes=["/a:20G"])
+    request = ask(volumes=["AUTO:/d:rw:1G", "AUTO:/u:rw:0"])
+    assert measured(STORAGE, capacity, usage, request).capacity[0] == 20
+    assert len(STORAGE.allot(capacity, usage, request, 20)) == 20
+    alone = ask(volumes=["AUTO:/m:mrw:1G", "AUTO:/u:rw:0"])
+    assert measured(STORAGE, capacity, usage, alone).capacity[0] == 0, "nothing lies beside what is alone"
+
+
 def test_rates_are_quotas_of_the_disk_under_the_path():
     capacity, usage = node(disks=["/dev/a:/:100:100:1G:1G", "/dev/b:/data:10:10:1M:1M"])
     request = ask(volumes=["/data/logs:/logs:rw:0:4:0:0:0"])

@@ -152,6 +152,7 @@ class _Trial:
         self.free = dict(node.free)
         self.used = set(node.used)
         self.rates = dict(node.rates)
+        self.own: set[str] = set()  # where sized volumes of this instance are, which others may share
 
     def commit(self) -> None:
         self.node.free, self.node.used, self.node.rates = self.free, self.used, self.rates
@@ -189,6 +190,7 @@ class _Trial:
             if volume.size:
                 self.free[path] -= volume.size
                 self.used.add(path)
+                self.own.add(path)
             return Spot(path, volume.size, device)
         return None
 
@@ -199,7 +201,8 @@ class _Trial:
         if near is not None:
             return [near] if near in fitting or (not volume.size and near in self.free) else []
         if volume.unlimited:
-            return sorted(fitting, key=lambda path: (-self.free[path], path))[:1]
+            # Where all is full now, beside what made it so.
+            return sorted(fitting or self.own, key=lambda path: (-self.free[path], path))[:1]
         return sorted(fitting, key=lambda path: (path not in self.used, self.free[path], path))
 
     def take_rates(self, rates: Rates, path: str) -> str | None:
