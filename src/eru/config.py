@@ -247,6 +247,9 @@ def _complete(config: CoreConfig, path: Path) -> None:
         raise InvalidInput(f"{path}: store is {config.store!r}, expected one of {', '.join(STORES)}")
     if config.store == "etcd" and not config.etcd.machines:
         raise InvalidInput(f"{path}: store is etcd but etcd.machines is empty, expected addresses like 127.0.0.1:2379")
+    config.etcd.prefix = "/" + config.etcd.prefix.strip("/")  # as published: however it is written
+    if config.etcd.prefix == "/":
+        raise InvalidInput(f"{path}: etcd.prefix is empty, expected a path such as /eru")
     if config.scheduler.sharebase < 1:
         raise InvalidInput(f"{path}: scheduler.sharebase is {config.scheduler.sharebase}, expected 1 or more")
     if bool(config.tls.cert) != bool(config.tls.key):

@@ -157,7 +157,8 @@ class _Aged(logging.handlers.RotatingFileHandler):
 def rotating(path: str, size_mb: int, backups: int, days: int = 0) -> TextIO:
     """A log file of at most `size_mb`, of which `backups` older ones are kept, none above `days` (0: any age).
 
-    Raises OSError.
+    Its directory is made if there is none. Raises OSError.
     """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     handler = _Aged(path, size_mb << 20, backups, days)
     return _Rotating(handler)  # type: ignore[return-value]  # has what the logger uses of it

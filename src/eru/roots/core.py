@@ -66,7 +66,10 @@ def _run(settings: CoreConfig, warnings: list[str]) -> None:
     from eru.roots import process
 
     log = settings.log
-    stream = rotating(log.filename, log.maxsize, log.max_backups, log.max_age) if log.filename else sys.stderr
+    try:
+        stream = rotating(log.filename, log.maxsize, log.max_backups, log.max_age) if log.filename else sys.stderr
+    except OSError as error:
+        raise InvalidInput(f"log.filename: {log.filename} cannot be written: {error.strerror}") from error
     try:
         configure_logging(log.level, use_json=log.use_json or bool(log.filename), stream=stream)
     except ValueError as error:

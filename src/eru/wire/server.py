@@ -210,7 +210,8 @@ class RpcServer:
             secure = http2.tls_context(tls.cert, tls.key, tls.client_ca) if tls is not None else None
             return await server.start(address, secure, reuse_port=self._settings.reuse_port)
         except ssl.SSLError as error:
-            raise InvalidInput(f"cannot listen on {bind}: the certificate or its key cannot be used") from error
+            why = f"the certificate, its key or the authority of clients cannot be used ({error.reason or error})"
+            raise InvalidInput(f"cannot listen on {bind}: {why}") from error
         except OSError as error:
             why = f"{error.strerror}; choose another bind address or end the process that uses it"
             raise InvalidInput(f"cannot listen on {bind}: {why}") from error

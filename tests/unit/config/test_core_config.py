@@ -155,6 +155,16 @@ def test_keys_that_change_nothing_are_named_in_one_line(tmp_path: Path) -> None:
     assert "hub" not in said
 
 
+@pytest.mark.parametrize("text", ["/eru2", "eru2", "/eru2/", "eru2/"])
+def test_a_prefix_however_it_is_written(text: str, tmp_path: Path) -> None:
+    assert load_core(written(tmp_path, f"etcd: {{prefix: {text}}}"), {}).settings.etcd.prefix == "/eru2"
+
+
+def test_a_prefix_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"etcd\.prefix is empty"):
+        load_core(written(tmp_path, "etcd: {prefix: /}"), {})
+
+
 def test_a_key_for_sources_that_cannot_be_read_is_told_at_the_start(tmp_path: Path) -> None:
     path = written(tmp_path, f"git: {{private_key: {tmp_path}/key}}")
     assert any(f"git.private_key {tmp_path}/key cannot be read" in said for said in load_core(path, {}).warnings)

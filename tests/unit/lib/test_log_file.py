@@ -38,6 +38,12 @@ def test_any_age(tmp_path: Path) -> None:
     assert kept.exists()
 
 
+def test_its_directory_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "log" / "eru" / "core.log"
+    rotating(str(path), 1, 3).write("first\n")
+    assert path.read_text() == "first\n"
+
+
 FAILING = """
 import sys, structlog
 from eru.lib.log import configure_logging, rotating
