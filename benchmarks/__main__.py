@@ -19,6 +19,7 @@ ALL = {
     "store": [],
     "deploy": ["--nodes", "1000", "--stores", "memory,embedded,etcd"],
     "core_rpc": [],
+    "scale": ["--stores", "embedded"],
     "agent": ["--containers", "1", "4", "--idle", "50", "--seconds", "15"],
     "cli": [],
     "tui": [],
