@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from eru.cli.exits import usage
 from eru.cli.hints import hint
-from eru.cli.settings import FLAG, Settings
+from eru.cli.settings import FLAG, TEMPLATE, Settings
 from eru.cli.show import document
 from eru.cli.show.columns import Column, fitted, screen_width, wide
 from eru.cli.show.fit import boxes
@@ -275,6 +275,11 @@ class Session:
 
     def document(self, data: Any) -> None:
         """One document in the wanted format."""
+        if self.settings.output.startswith(TEMPLATE):
+            from eru.cli.show import template
+
+            self.write(template.lines(data, self.settings.output.removeprefix(TEMPLATE)))
+            return
         if self.settings.expand:
             data = document.expanded(data)
         if self.settings.output == "yaml":

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from eru.cli.context.password import Secret
 
 DEFAULT_ADDRESS = "127.0.0.1:5001"
+TEMPLATE = "template="  # and what to fill in
 FORMATS = ("table", "wide", "json", "yaml", "jsonl", "name")
 PUBLISHED = "eru-cli"  # the program that keeps to what the published one does
 FLAG, VARIABLE = "option", "variable"  # where a value comes from
@@ -80,10 +81,12 @@ def format_name(text: str | None, *, strict: bool = False) -> str:
     name = "yaml" if name == "yml" else name
     if name in FORMATS:
         return name
+    if text and name.startswith(TEMPLATE):
+        return TEMPLATE + text[len(TEMPLATE) :]
     if strict and name:
         from eru.cli.exits import usage
         from eru.cli.suggest import did_you_mean
 
         hint = did_you_mean(name, FORMATS) or "for example -o json"
-        raise usage(f"--output {text!r} is not known", why=f"known are {', '.join(FORMATS)}", hint=hint)
+        raise usage(f"--output {text!r} is not known", why=f"known are {', '.join(FORMATS)}, {TEMPLATE}TEXT", hint=hint)
     return "table"
