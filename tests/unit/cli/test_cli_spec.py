@@ -253,7 +253,8 @@ def test_explain(eru):
     done = eru("explain", "entrypoints.web.hook", "-o", "name")
     assert (done.code, len(done.out.split())) == (0, 4)
     done = eru("explain", "entrypoints.web.hok")
-    assert (done.code, done.err.splitlines()[-1]) == (4, "  hint: did you mean hook?")
+    assert done.code == 4
+    assert done.err.splitlines()[-1].startswith("  hint: did you mean entrypoints.NAME.hook ")
 
 
 def test_explain_messages(eru):
