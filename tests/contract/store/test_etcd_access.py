@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eru.lib.world import real_world
-from eru.model.errors import StoreError, StoreUnavailable
+from eru.model.errors import InvalidInput, StoreError, StoreUnavailable
 from eru.store.contract import Put
 from eru.store.etcd import EtcdSettings, EtcdStore
 from support.etcd import Certificates, EtcdCluster
@@ -38,11 +38,16 @@ def secured(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 
 
 def settings(
-    cluster: EtcdCluster, certificates: Certificates, user: str, name: str = "", word: str = ""
+    cluster: EtcdCluster,
+    certificates: Certificates,
+    user: str,
+    name: str = "",
+    word: str = "",
+    timeout_s: float = 30.0,
 ) -> EtcdSettings:
     cert, key = certificates.issue(user, user)
     return EtcdSettings(
-        cluster.endpoints, certificates.ca, cert, key, username=name, password=word, request_timeout_s=30.0
+        cluster.endpoints, certificates.ca, cert, key, username=name, password=word, request_timeout_s=timeout_s
     )
 
 
@@ -99,7 +104,20 @@ async def test_a_user_that_etcd_asks_for_and_does_not_get(tmp_path: Path) -> Non
 
 async def test_a_server_of_another_authority_is_not_trusted(secured: EtcdCluster, tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:\d+: CERTIFICATE_VERIFY_FAILED"):
-        await EtcdStore.open(settings(secured, Certificates(tmp_path), "eru"), WORLD)
+        await EtcdStore.open(settings(secured, Certificates(tmp_path), "eru", timeout_s=2.0), WORLD)
+
+
+async def test_certificates_that_cannot_be_used_are_told(certificates: Certificates, tmp_path: Path) -> None:
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("nothing of the kind")
+    cert, _ = certificates.issue("eru", "eru")
+    _, key = certificates.issue("other", "other")
+    with pytest.raises(InvalidInput, match=r"nonsense\.pem is not a certificate in PEM form"):
+        await EtcdStore.open(EtcdSettings(("https://127.0.0.1:1",), nonsense), WORLD)
+    with pytest.raises(InvalidInput, match="cannot be used together"):
+        await EtcdStore.open(EtcdSettings(("https://127.0.0.1:1",), certificates.ca, cert, key), WORLD)
+    with pytest.raises(InvalidInput, match="cannot be used together"):
+        await EtcdStore.open(EtcdSettings(("https://127.0.0.1:1",), certificates.ca, nonsense, key), WORLD)
 
 
 async def test_plain_text_to_a_tls_server(secured: EtcdCluster) -> None:
