@@ -90,6 +90,9 @@ async def add(session: Session, pod: str, **values: Any) -> None:
     async with names.naming(session, "pod", pod):
         node = await session.unary(rpc.AddNode, asked)
     show(session, node, info=False)
+    if not node.test:
+        session.talk.say(f"node {node.name} takes workloads when its agent reports")
+        session.talk.next(f"eru agent --config /etc/eru/agent.yaml     on {node.name}, then: eru doctor")
 
 
 @verb(
