@@ -100,7 +100,7 @@ def memory(agent: AgentProcess, field: str) -> int:
 async def test_a_reader_that_stops_reading_stalls_nobody(
     agent: AgentProcess, sink: TcpSink, workloads: Workloads
 ) -> None:
-    lines = 1_000_000
+    lines = 500_000
     host, _, port = agent.settings["api"]["addr"].partition(":")
     _, frozen = await asyncio.open_connection(host, int(port), limit=1024)
     reader, reading = await asyncio.open_connection(host, int(port))
