@@ -60,7 +60,7 @@ class Demo:
             await self._deploy(core, pod)
             workloads = await self._healthy(core)
         await self._pages(workloads)
-        self._eru("workload", "list", APP)
+        self._eru("status", "--once", APP)
         self._memory()
         self._next(workloads[0].name)
         say(f"demo: ready in {self.world.clock.monotonic() - began:.1f} s")
@@ -138,18 +138,18 @@ class Demo:
 
     def _next(self, name: str) -> None:
         eru = self._typed()
-        again = f"{SPEC} --entry {ENTRYPOINT} --image {IMAGE} --network bridge --memory 64M"
         lines = (
             (f"{eru} status", "what runs, and what changes"),
             (f"{eru} workload logs {name}", "what an instance prints"),
             (f"{eru} workload exec -i {name} -- sh", "a shell inside"),
-            (f"{eru} workload scale {APP} {ENTRYPOINT} --count 5 --spec {again.split(' --entry')[0]}", "more of them"),
+            (f"{eru} workload scale {APP} {ENTRYPOINT} --count 5 --spec {SPEC}", "more of them"),
             (f"{eru} workload remove --force {name}", "one less"),
             ("make down", "stop and remove everything"),
         )
+        width = max(len(command) for command, _ in lines)
         print("\nNext:")
         for command, what in lines:
-            print(f"  {command:<64}  # {what}")
+            print(f"  {command:<{width}}  # {what}")
 
     def _eru(self, *arguments: str) -> None:
         """Run what a user would type, and show it."""

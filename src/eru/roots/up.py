@@ -86,7 +86,8 @@ class Up:
         if self.wanted.bind and self.wanted.bind != config.bind:
             raise Refused(
                 f"the cluster in {state.place} is set up for {config.bind}, not {self.wanted.bind}; "
-                f"type `eru down`, change bind in {state.core_config}, or name another directory with --state"
+                f"type `eru down`, change bind in {state.core_config} and core in {state.agent_config}, "
+                "or name another directory with --state"
             )
         return config
 
