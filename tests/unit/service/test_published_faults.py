@@ -101,3 +101,12 @@ async def test_a_workload_whose_container_vanished_can_be_removed(cluster: Any) 
     assert (gone.id, gone.success, gone.hook) == (made.id, True, "")
     usage = orjson.loads((await cluster.client.unary(rpc.GetNode, pb.GetNodeOptions(nodename="n1"))).resource_usage)
     assert (usage["cpumem"]["cpu"], usage["cpumem"]["memory"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("id", "words"), [("", "workload ID is empty"), ("nobody", "does not exist")])
+async def test_an_exec_of_nothing_says_first_that_there_is_no_workload(cluster: Any, id: str, words: str) -> None:
+    async def first() -> Any:
+        yield pb.ExecuteWorkloadOptions(workload_id=id)
+
+    [message] = [message async for message in cluster.client.stream(rpc.ExecuteWorkload, first())]
+    assert words in message.data.decode()

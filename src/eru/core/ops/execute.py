@@ -56,8 +56,6 @@ async def execute(core: Core, request: ExecRequest, inputs: AsyncIterator[bytes]
     A failure is one message with its text and no exit code; nothing is raised.
     """
     try:
-        if not request.commands:
-            raise InvalidInput("no command to execute")
         async with closing(_run(core, request, inputs)) as outputs:
             async for output in outputs:
                 yield output
@@ -67,6 +65,8 @@ async def execute(core: Core, request: ExecRequest, inputs: AsyncIterator[bytes]
 
 async def _run(core: Core, request: ExecRequest, inputs: AsyncIterator[bytes]) -> AsyncIterator[Output]:
     found = await reach(core, request.id, Capability.EXEC)
+    if not request.commands:
+        raise InvalidInput("no command to execute")
     session = await found.engine.exec(
         found.workload.id,
         request.commands,
