@@ -47,6 +47,19 @@ def test_input_reaches_the_program(verbs: Verbs) -> None:
     assert data.endswith(b"[exitcode] 5")
 
 
+def test_without_a_terminal_input_is_data_and_ends(verbs: Verbs) -> None:
+    sent = bytes(range(256)) * 500
+
+    def requests() -> Iterator[pb.RunAndWaitOptions]:
+        yield pb.RunAndWaitOptions(deploy_options=options(commands=["sh", "-c", "cat; exit 5"], open_stdin=True))
+        for at in range(0, len(sent), 30_000):
+            yield pb.RunAndWaitOptions(cmd=sent[at : at + 30_000])
+
+    answers = list(verbs.core.RunAndWait(requests(), metadata=(("eru-tty", "0"),)))
+    assert b"".join(each.data for each in answers[1:-1]) == sent
+    assert answers[-1].data == b"[exitcode] 5"
+
+
 def test_what_cannot_be_made_is_an_empty_id_and_the_reason(verbs: Verbs) -> None:
     messages = list(run(verbs, options(commands=["nonesuch"])))
     assert (messages[0].std_stream_type, messages[0].workload_id) == (pb.TYPEWORKLOADID, "")

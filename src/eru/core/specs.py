@@ -97,6 +97,7 @@ def create_spec(spec: DeploySpec, one: Instance, identifier: str, trace: str = "
         debug=spec.debug,
         lambda_=spec.lambda_,
         open_stdin=spec.open_stdin,
+        tty=spec.tty,
         params=one.params,
         raw_args=spec.raw_args,
         ancestor=one.ancestor,

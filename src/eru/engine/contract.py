@@ -80,6 +80,7 @@ class CreateSpec(msgspec.Struct, frozen=True, kw_only=True):
     debug: bool = False
     lambda_: bool = False
     open_stdin: bool = False
+    tty: bool = True  # with open_stdin: on a terminal
     params: Resources = {}
     raw_args: dict[str, Any] = {}
     ancestor: str = ""

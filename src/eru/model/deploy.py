@@ -97,6 +97,8 @@ class DeploySpec(msgspec.Struct, frozen=True, kw_only=True):
     after_create: list[str] = []
     raw_args: dict[str, Any] = {}
 
+    tty: bool = True  # with open_stdin: on a terminal; otherwise input is data and ends
+
     # Ours, not in the published message (eru.v1):
     if_revision: int = 0
     all_or_nothing: bool = False

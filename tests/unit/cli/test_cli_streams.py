@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from eru.wire import core_pb2 as pb
@@ -106,6 +108,19 @@ def test_lambda(eru, script):
     assert eru("lambda", "--pod", "p", "--async", "x").out == f"{ONE}\n"
     script.answers["RunAndWait"] = attached((-1, b"Create workload failed"), (6, b""))
     assert eru("lambda", "--pod", "p", "x").code == 1
+
+
+def test_lambda_with_piped_input_asks_for_no_terminal(eru, script, tmp_path):
+    script.answers["RunAndWait"] = attached((6, b""), (0, b"[exitcode] 0"))
+    (tmp_path / "in").write_bytes(b"data")
+    before = sys.stdin
+    try:
+        with (tmp_path / "in").open() as sys.stdin:
+            assert eru("lambda", "--pod", "p", "--stdin", "--", "cat").code == 0
+    finally:
+        sys.stdin = before
+    assert ("eru-tty", "0") in script.metadata("RunAndWait")
+    assert b"".join(each.cmd for each in script.requests("RunAndWait")[1:]) == b"data"
 
 
 # -- published habits

@@ -185,7 +185,9 @@ def test_restart_policies() -> None:
 
 def test_stdin_and_the_node_address() -> None:
     made = body(open_stdin=True, env=["A=1"])
-    assert (made["OpenStdin"], made["Tty"]) == (True, True)
+    assert (made["OpenStdin"], made["Tty"], made["StdinOnce"]) == (True, True, False)
+    made = body(open_stdin=True, tty=False, env=["A=1"])
+    assert (made["OpenStdin"], made["Tty"], made["StdinOnce"]) == (True, False, True)
     assert made["Env"] == ["A=1", "ERU_NODE_IP=10.0.0.1"]
     with pytest.raises(InvalidInput, match="image is empty"):
         map_create(CreateSpec(name="n", image=""), LIMITS, SETTINGS, "")

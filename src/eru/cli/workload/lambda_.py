@@ -73,7 +73,7 @@ async def lambda_(session: Session, command: tuple[str, ...], **values: Any) -> 
         else:
             yield pb.RunAndWaitOptions(cmd=b"\n")  # published cores wait for one
 
-    answers = session.both(rpc.RunAndWait, requests())
+    answers = session.both(rpc.RunAndWait, requests(), tty=terminal.is_terminal())
     if asynchronous:
         return await _judged(session, values["pod"], await _started(session, answers))
     with terminal.raw() if interactive else nullcontext():

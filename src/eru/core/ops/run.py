@@ -202,7 +202,7 @@ class _Run:
             return
         try:
             async with task_owner("run input") as tasks:
-                tasks.start("feed", feed(session, inputs))
+                tasks.start("feed", feed(session, inputs, plain=not self._spec.tty))
                 async for chunk in session:
                     await self._say(Output(id=id, data=chunk.data, stream=chunk.stream))
         finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+import msgspec
+
 from eru.core.app import Core
 from eru.core.ops import run
 from eru.core.ops.execute import Output
@@ -19,15 +21,15 @@ from eru.wire.status import sentence_of
 TIMEOUT_S_MAX = 30 * 86400  # of an asynchronous run
 
 
-async def run_request(requests: AsyncIterator[pb.RunAndWaitOptions]) -> run.RunRequest:
-    """What the first message asks for. Raises InvalidInput."""
+async def run_request(requests: AsyncIterator[pb.RunAndWaitOptions], *, tty: bool = True) -> run.RunRequest:
+    """What the first message asks for. `tty` false: input is data, without a terminal. Raises InvalidInput."""
     async for first in requests:
         if not first.HasField("deploy_options"):
             raise InvalidInput("no deploy options: the first message has to carry them")
         if not 0 <= first.async_timeout <= TIMEOUT_S_MAX:
             raise InvalidInput(f"async_timeout {first.async_timeout} is not between 0 and {TIMEOUT_S_MAX} seconds")
         return run.RunRequest(
-            spec=deploy_spec(first.deploy_options, lambda_=True),
+            spec=msgspec.structs.replace(deploy_spec(first.deploy_options, lambda_=True), tty=tty),
             asynchronous=getattr(first, "async"),  # a word of this language
             timeout_s=float(first.async_timeout),
         )
@@ -58,7 +60,7 @@ def routes(core: Core) -> list[Route]:
     async def run_and_wait(
         requests: AsyncIterator[pb.RunAndWaitOptions], call: Call
     ) -> AsyncGenerator[pb.AttachWorkloadMessage, None]:
-        request = await run_request(requests)
+        request = await run_request(requests, tty=call.tty)
         inputs = (later.cmd async for later in requests)
         async with (
             aclosing(run.run_and_wait(core, request, inputs)) as said,

@@ -99,7 +99,8 @@ def map_create(spec: CreateSpec, limits: EngineLimits, settings: DockerSettings,
         "Labels": labels,
         "User": spec.user or ("0" if spec.privileged else ""),  # by number: an image may lack /etc/passwd
         "OpenStdin": spec.open_stdin,
-        "Tty": spec.open_stdin,
+        "StdinOnce": spec.open_stdin and not spec.tty,  # its end is the end of the one who sends it
+        "Tty": spec.open_stdin and spec.tty,
         "HostConfig": host,
         "NetworkingConfig": {"EndpointsConfig": endpoints},
     }

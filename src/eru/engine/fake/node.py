@@ -213,7 +213,7 @@ class FakeNode:
             networks=self._addresses(found) if found.running else {},
             exit_code=found.exit_code if found.state == EXITED else 0,
             started_at=found.started_at,
-            tty=spec.open_stdin,
+            tty=spec.open_stdin and spec.tty,
             paused=found.state == PAUSED,
             finished_at=found.finished_at,
         )

@@ -43,7 +43,7 @@ async def follow_log(
             time_ns, stream, data = lines[sent]
             sent += 1
             if sent > skip:
-                stream = Stream.STDOUT if found.spec.open_stdin else stream
+                stream = Stream.STDOUT if found.spec.open_stdin and found.spec.tty else stream
                 yield Chunk(stream, data, time_ns if timestamps else 0)
         if not follow or not found.running:
             return
