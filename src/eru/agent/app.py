@@ -26,6 +26,7 @@ from eru.agent.notices import Notices
 from eru.agent.report import Reporter
 from eru.agent.settings import AgentSettings, TlsSettings
 from eru.agent.state import PidFile, StateDir
+from eru.agent.vanished import report_vanished
 from eru.agent.watch import Watcher
 from eru.agent.workloads import MineFilter, Workload
 from eru.lib.retry import Backoff
@@ -134,6 +135,7 @@ class Agent:
             period_s=max(settings.healthcheck.interval, RECONCILE_LEAST_S),
             call_timeout_s=settings.timeout_s,
         )
+        self._began = world.clock.now()
         self.api_port = 0
         self._server: HttpServer | None = None
 
@@ -190,7 +192,7 @@ class Agent:
     def started(self, workload: Workload, fresh: bool) -> None:
         self.logs.started(workload, fresh)
         self.metrics.started(workload)
-        self.health.watch(workload, fresh)
+        self.health.watch(workload, fresh and workload.started_at >= self._began)
         self._report_decided(workload)
 
     def changed(self, workload: Workload) -> None:
@@ -226,7 +228,15 @@ class Agent:
         if self.mine.only_mine and self.mine.by_label:
             self.mine.core_id = await self.heartbeat.core_identifier()
         self._owner.start("reports", self.reporter.run())
+        self._owner.start("vanished", self._vanished())
         await self.heartbeat.run()
+
+    async def _vanished(self) -> None:
+        await self.watcher.ready.wait()
+        settings = self.settings
+        await report_vanished(
+            self.world, self.core, self.runtime, settings.hostname, self.watcher.workloads, settings.timeout_s
+        )
 
     async def _keep_seen(self) -> None:
         """Remember on disk up to when everything was seen, and clean up once after the first full listing."""
