@@ -118,7 +118,7 @@ def runs_on(lab, id: str) -> bool:
 
 async def test_the_old_one_survives_a_client_that_leaves_while_it_stops(lab) -> None:
     """The engine goes on with the stop, and would end what was started again too early."""
-    await lab.add_nodes("n1", knobs="?grace_s=1")
+    await lab.add_nodes("n1", knobs="?grace_s=3")
     [old] = await lab.deploy()
     replacing = asyncio.create_task(all_of(replace(lab.core, ReplaceSpec(deploy=lab.spec()))))
     await lab.until(lambda: not runs_on(lab, old.id))

@@ -88,8 +88,13 @@ async def test_a_report_during_the_hooks_of_a_deploy_is_not_lost(lab) -> None:
         with pytest.raises(NotFound):
             await set_statuses(lab.core, [up("never-made", **wrong)])
     await deploying
-    await lab.until(lambda: not len(lab.core.reports.early))
-    assert (await stored(lab, id)).healthy
+
+    async def told() -> bool:
+        status = await stored(lab, id)
+        return status is not None and status.healthy
+
+    await lab.until(told)
+    assert not len(lab.core.reports.early)
 
 
 async def test_an_early_report_of_an_instance_that_fails_is_forgotten(lab) -> None:
