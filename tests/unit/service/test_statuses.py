@@ -86,6 +86,7 @@ async def test_the_end_of_a_node_is_told_once(cluster: Any, alive: bool) -> None
     await cluster.add_node("n2")
     if alive:
         await beat(cluster, 60)
+        await until(lambda: cluster.core.fleet.node("n1").heartbeat)
     reader = await watching(cluster, cluster.core.fleet.node_events, rpc.NodeStatusStream, pb.Empty())
     for name in ("n1", "n2"):
         await cluster.client.unary(rpc.RemoveNode, pb.RemoveNodeOptions(nodename=name))
