@@ -259,3 +259,13 @@ def test_wait_takes_a_word_or_none(eru, script, spec, words: list[str], wanted: 
     done = eru("workload", "deploy", *words, spec, *DEPLOY, "--timeout", "0.1s")
     assert done.code == (1 if wanted == "healthy" else 0)
     assert len(script.requests("GetWorkloadsStatus")) >= (wanted is not None)
+
+
+def test_a_failure_that_names_no_instance_is_not_told_as_lack_of_room(eru, script, spec):
+    said = 'Error response from daemon: Get "https://registry-1.docker.io/v2/": no such host'
+    script.answers["CreateWorkload"] = [pb.CreateWorkloadMessage(error=said)]
+    done = eru("workload", "deploy", spec, *DEPLOY)
+    assert (done.code, "no such host" in done.err, "pod resource" in done.err) == (1, True, False)
+    script.answers["CreateWorkload"] = [pb.CreateWorkloadMessage(error="cannot alloc a plan, not enough resource")]
+    done = eru("workload", "deploy", spec, *DEPLOY)
+    assert (done.code, "pod resource" in done.err) == (5, True)

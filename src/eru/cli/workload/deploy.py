@@ -33,6 +33,7 @@ from eru.wire import methods as rpc
 from eru.wire import v1_pb2 as v1
 
 UNIMPLEMENTED = 12
+OF_DOCKER = "Error response from daemon"
 IMAGE_TOLD_S = 0.1  # a shorter wait for an image is not worth a word
 
 
@@ -194,6 +195,9 @@ async def finish(
         return Exit.OK
     if outcome.refused and not outcome.done and not outcome.failed:
         code = code_of("", outcome.refused)
+        # a published core names no instance when an image is not to be had
+        if code == Exit.ERROR and outcome.refused.startswith(OF_DOCKER):
+            raise Problem(f"{label} was not deployed: {outcome.refused}")
         problem = Problem(
             f"{label} was not deployed: {without_reasons(outcome.refused, outcome.refusals)}",
             why=refusal_lines(outcome.refusals),
