@@ -76,7 +76,7 @@ async def test_a_removed_workload_does_not_hold_back_the_others(lab) -> None:
 
 async def test_a_report_during_the_hooks_of_a_deploy_is_not_lost(lab) -> None:
     """Agents see a start at once, and some tell it only once; the record comes after the hooks."""
-    await lab.add_nodes("n1", knobs="?exec_ms=1000")
+    await lab.add_nodes("n1", knobs="?exec_ms=2500")
     entrypoint = Entrypoint(name="web", commands=["serve"], hook=Hook(after_start=["echo warm"]))
     deploying = asyncio.create_task(lab.deploy(1, entrypoint=entrypoint))
     await lab.until(lambda: bool(lab.fakes.containers()))
@@ -98,7 +98,7 @@ async def test_a_report_during_the_hooks_of_a_deploy_is_not_lost(lab) -> None:
 
 
 async def test_an_early_report_of_an_instance_that_fails_is_forgotten(lab) -> None:
-    await lab.add_nodes("n1", knobs="?exec_ms=1000")
+    await lab.add_nodes("n1", knobs="?exec_ms=2500")
     entrypoint = Entrypoint(name="web", commands=["serve"], hook=Hook(after_start=["false"], force=True))
     deploying = asyncio.create_task(lab.deploy(1, entrypoint=entrypoint))
     await lab.until(lambda: bool(lab.fakes.containers()))
