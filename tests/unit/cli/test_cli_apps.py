@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import shlex
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -366,6 +367,26 @@ def test_init_asks_on_a_terminal(tmp_path):
             seen += piece
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, seen
     assert yaml.safe_load((tmp_path / "shop.yaml").read_text())["entrypoints"]["main"]["publish"] == ["80", "81"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_question_is_ended_by_one_signal(tmp_path, number):
+    code = "from eru.cli.app import root, run; import sys; sys.exit(run(root(), 'eru', ['init']))"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    seen = b""
+    while b"Image" not in seen:
+        seen += os.read(terminal, 4096)
+    os.kill(pid, number)
+    with suppress(OSError):  # a process that goes on asking is never done, and the run's own limit tells
+        while piece := os.read(terminal, 4096):
+            seen += piece
+    code_ = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code_ == (130 if number == signal.SIGINT else -signal.SIGTERM), seen
+    assert (b"interrupted" in seen) == (number == signal.SIGINT)
+    assert not list(tmp_path.iterdir())
 
 
 def test_init_from_what_runs(eru, script, tmp_path):

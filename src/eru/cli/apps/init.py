@@ -17,6 +17,7 @@ from eru.cli.exits import Exit, human_bytes, usage
 from eru.cli.lazy import Pod, verb
 from eru.cli.parse import size
 from eru.cli.session import Session
+from eru.cli.show.ask import ask
 from eru.cli.show.resources import opened
 from eru.model.workloads import LABEL_META, decode_meta
 from eru.wire import core_pb2 as pb
@@ -93,10 +94,10 @@ def _asked(image: str, app: str, entry: str, ports: tuple[str, ...]) -> Draft:
     if not image and not asks:
         raise usage("nothing to begin with", hint="give --image IMAGE, --from-app APP or --from-compose FILE")
     if asks:
-        image = click.prompt("Image", err=True)
-        app = app or click.prompt("Name of the app", default=app_of_image(image), err=True)
+        image = ask("Image", default=None)
+        app = app or ask("Name of the app", default=app_of_image(image))
         if not ports:
-            ports = tuple(click.prompt("Ports that clients use", default="", show_default=False, err=True).split())
+            ports = tuple(ask("Ports that clients use").split())
     for port in ports:
         if not port.isdigit():
             raise usage(f"--port {port!r} is not a port", hint="give the port inside, for example --port 8000")

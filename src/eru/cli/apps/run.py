@@ -96,5 +96,7 @@ async def only_pod(session: Session) -> str:
         return found[0]
     if not found:
         raise Problem("there is no pod yet", hint="eru pod add NAME, then eru node add NAME", code=Exit.NOT_FOUND)
-    hint = did_you_mean("default", found) or f"--pod {found[0]}, or set one for the context: eru context set NAME --pod"
+    hint = (
+        did_you_mean("default", found) or f"--pod {found[0]}, or for the context: eru context set NAME --pod {found[0]}"
+    )
     raise usage(f"--pod is missing, and there are {len(found)}", why=", ".join(found[:8]), hint=hint)

@@ -12,6 +12,7 @@ from eru.cli.lazy import verb
 from eru.cli.parse import seconds
 from eru.cli.resolve import short
 from eru.cli.session import Session
+from eru.cli.show.ask import ask
 from eru.cli.show.document import as_data
 from eru.cli.show.live import progress
 from eru.cli.show.table import render
@@ -88,7 +89,7 @@ async def _remove(session: Session, name: str, left: list[pb.Workload], *, force
         session.banner()
         session.write(_table(left))
         question = f"{what[:1].upper()}{what[1:]}{session.where}? Nothing replaces them. Type {name} to go on"
-        if click.prompt(question, err=True, default="", show_default=False).strip() != name:
+        if ask(question).strip() != name:
             raise Problem(
                 f"nothing was removed; node {name} still takes no new workloads", hint=f"eru node uncordon {name}"
             )

@@ -19,6 +19,7 @@ from eru.cli import names, resolve
 from eru.cli.exits import Exit, Problem, not_found, usage
 from eru.cli.parse import pairs
 from eru.cli.session import Session
+from eru.cli.show.ask import ask, sure
 from eru.cli.show.document import as_data
 from eru.cli.show.table import render
 from eru.cli.show.talk import counted
@@ -205,11 +206,11 @@ def confirm(session: Session, action: str, picked: Chosen, *, yes: bool, final: 
         session.talk.say(line)
     what = f"{what[:1].upper()}{what[1:]}{session.where}"
     if not picked.picked:
-        if not click.confirm(f"{what}?", err=True):
+        if not sure(f"{what}?"):
             raise _declined()
         return
     word = picked.app or str(count)
-    answer = click.prompt(f"{what}? Type {word} to go on", err=True, default="", show_default=False)
+    answer = ask(f"{what}? Type {word} to go on")
     if answer.strip() != word:
         raise _declined()
 
