@@ -119,7 +119,12 @@ def _root(program: str, lazy: dict[str, tuple[str, str]], examples: str, publish
         aliases=_ALIASES,
         examples=examples,
         help="Schedules and runs workloads on many machines.",
-        epilog="Exit codes: 0 done, 1 failed or only partly done, 2 wrong usage, 4 not found, 5 refused.",
+        epilog="Exit codes: "
+        + (
+            "0 done, 1 parts failed, 3 unknown word, 255 any other error."
+            if published
+            else "0 done, 1 failed or only partly done, 2 wrong usage, 4 not found, 5 refused."
+        ),
         context_settings={"help_option_names": ["-h", "--help"], "terminal_width": _help_width()},
         params=_global_options(published),
     )
@@ -232,7 +237,7 @@ def _failed(error: BaseException, program: str) -> int:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     if isinstance(error, click.ClickException):
-        return _tell(_usage_problem(error), program)
+        return _tell(_usage_problem(error), program, unknown_word=isinstance(error.__cause__, UnknownWord))
     if isinstance(error, Problem):
         return _tell(error, program)
     if isinstance(error, EruError):
@@ -302,12 +307,15 @@ def _usage_problem(error: click.ClickException) -> Any:
     return Problem(message[:1].lower() + message[1:], hint=hint, code=Exit.USAGE)
 
 
-def _tell(problem: Any, program: str) -> int:
+def _tell(problem: Any, program: str, *, unknown_word: bool = False) -> int:
+    from eru.cli.exits import PUBLISHED_ERROR, PUBLISHED_UNKNOWN_WORD
     from eru.cli.show.talk import Talk
 
     sys.stdout.flush()
     Talk(program=program).problem(problem)
-    return int(problem.code)
+    if program != PUBLISHED or problem.code == INTERRUPTED:
+        return int(problem.code)
+    return PUBLISHED_UNKNOWN_WORD if unknown_word else PUBLISHED_ERROR
 
 
 def _not_text(text: str) -> Any:

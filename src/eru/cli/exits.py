@@ -33,6 +33,12 @@ class Exit(enum.IntEnum):
     INTERRUPTED = 130
 
 
+# The published program has one code for every error that ends a command, and one for words it does not know. Parts
+# that failed inside a command that ended were 0 there and are PARTLY here.
+PUBLISHED_ERROR = 255
+PUBLISHED_UNKNOWN_WORD = 3
+
+
 class Problem(Exception):
     """A failure as the user sees it.
 
