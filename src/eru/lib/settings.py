@@ -33,6 +33,18 @@ _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0,
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 
 
+class _Written(str):
+    """A number, a truth or a time as it stands in a file: its key decides whether it is one, or text."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Leaves open what unquoted words mean."""
+
+
+for _tag in ("int", "float", "bool", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", lambda loader, node: _Written(node.value))
+
+
 class SettingsError(ValueError):
     """A setting cannot be used; the text is one sentence for the operator."""
 
@@ -61,7 +73,7 @@ def parse_duration(text: str | float) -> float:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises SettingsError; a missing file is FileNotFoundError."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), Loader=_Loader)
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     except (PermissionError, IsADirectoryError, UnicodeDecodeError) as error:
@@ -150,12 +162,14 @@ def _struct(type_: type[T], given: Mapping[str, Any], above: tuple[str, ...], wh
         elif isinstance(value, Mapping):
             values[key] = _struct(hint, value, path, where, warnings)
         else:
-            raise SettingsError(f"{where}: {'.'.join(path)} is {value!r}, expected a section with keys of its own")
+            told = repr(_meant(Any, value))
+            raise SettingsError(f"{where}: {'.'.join(path)} is {told}, expected a section with keys of its own")
     return type_(**values)
 
 
 def _leaf(hint: Any, value: Any, path: tuple[str, ...], where: str) -> Any:
     secret = _means(hint) == _SECRET
+    value = _meant(hint, value)
     try:
         if _means(hint) == _DURATION:
             return parse_duration(value)
@@ -167,6 +181,19 @@ def _leaf(hint: Any, value: Any, path: tuple[str, ...], where: str) -> Any:
     except (ValueError, msgspec.ValidationError) as error:
         told = MASK if secret else repr(value)
         raise SettingsError(f"{where}: {'.'.join(path)} is {told}, expected {_expected(hint)}") from error
+
+
+def _meant(hint: Any, value: Any) -> Any:
+    """Where text is wanted, `0123` and `yes` are text; elsewhere they are what YAML takes them for."""
+    if isinstance(value, _Written):
+        return str(value) if _is_text(hint) else yaml.safe_load(value)
+    if isinstance(value, list):
+        return [_meant(get_args(hint)[0] if get_origin(hint) is list else hint, item) for item in value]
+    if isinstance(value, dict):
+        named = _fields(hint) if _is_struct(hint) else {}
+        inner = get_args(hint)[1] if get_origin(hint) is dict else Any
+        return {str(key): _meant(named.get(str(key), inner), item) for key, item in value.items()}
+    return value
 
 
 def _expected(hint: Any) -> str:

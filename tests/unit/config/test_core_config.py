@@ -54,6 +54,22 @@ def test_one_value_is_taken_where_a_list_is_expected(tmp_path: Path) -> None:
     ]
 
 
+def test_unquoted_words_are_text_where_text_is_wanted(tmp_path: Path) -> None:
+    text = """
+auth: {username: 007, password: 0123}
+docker: {hub: 2026-11-21, auths: {registry: {username: yes, password: 1e5}}}
+grpc: {max_concurrent_streams: 0x10}
+probe_target: 8.80
+"""
+    config = load_core(written(tmp_path, text), {}).settings
+    assert (config.auth.username, config.auth.password) == ("007", "0123")
+    assert config.docker.hub == "2026-11-21"
+    registry = config.docker.auths["registry"]
+    assert (registry.username, registry.password) == ("yes", "1e5")
+    assert config.grpc.max_concurrent_streams == 16
+    assert config.probe_target == "8.80"
+
+
 def test_the_environment_wins_in_the_published_and_in_the_plain_spelling(tmp_path: Path) -> None:
     path = written(tmp_path, "bind: 127.0.0.1:1\nconnection_timeout: 1s")
     environ = {
