@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from eru.model.errors import EruError, InvalidInput, NoCapacity, Refused
 from eru.model.nodes import EngineInfo
+from eru.plan.explain import summary
 from eru.resource.contract import UNLIMITED
 from eru.resource.gpu import GpuKind
 from eru.resource.storage import StorageKind
@@ -239,7 +240,7 @@ def test_rates_are_quotas_of_the_disk_under_the_path():
     usage = STORAGE.add(usage, [allotment.grant])
     assert usage["disks"][1]["read_IOPS"] == 4
     assert measured(STORAGE, capacity, usage, ask(volumes=["/database:/logs:rw:0:100"])).capacity[0] == 1
-    with pytest.raises(NoCapacity, match="disks"):
+    with pytest.raises(NoCapacity, match="read_iops: 7 wanted, 6 free, left of disk /dev/b"):
         STORAGE.allot(capacity, usage, ask(volumes=["/data:/l:rw:0:7"]), 1)
 
 
@@ -287,6 +288,25 @@ def test_storage_telling():
         "storage: storage in use is recorded as 4294967296, but the workloads sum up to 0"
     ]
     assert STORAGE.remap(capacity, usage, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("volumes", "said"),
+    [
+        (
+            ["AUTO:/d:rw:1G:0:0:0:4M"],
+            "write_bps: 1 node short by at least 2M (nearest n: 2M, no disk has this much left)",
+        ),
+        (
+            ["AUTO:/d:rw:1G:7:0:0:0", "AUTO:/e:rw:1G:8:0:0:0"],
+            "read_iops: 1 node short by at least 5 (nearest n: 10, the disks together have no more left)",
+        ),
+    ],
+)
+def test_rates_that_are_short_are_told_in_their_unit(volumes, said):
+    capacity, usage = node(volumes=["/data0:512G"], disks=["/dev/vda:/data0:10:20:1M:2M"])
+    refusal = STORAGE.explain("n", capacity, usage, ask(volumes=volumes))
+    assert summary([refusal]) == said
 
 
 SIZES = st.sampled_from(["", ":0", ":1", ":3", ":10"])

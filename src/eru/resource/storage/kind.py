@@ -22,7 +22,7 @@ from eru.resource.storage.account import add, diffs, subtract
 from eru.resource.storage.place import Node, Spot, count, node_of, place_one, places
 from eru.resource.storage.request import StorageRequest, parse_change, parse_request, volumes_of
 from eru.resource.storage.table import StorageTable
-from eru.resource.storage.volumes import Rates, Volume, parse_volume
+from eru.resource.storage.volumes import NO_RATES, RATE_NAMES, Rates, Volume, parse_volume
 from eru.resource.units import size_text
 
 NOT_ENOUGH = "cannot alloc a plan, not enough resource"
@@ -201,8 +201,29 @@ def _explain_volumes(nodename: str, node: Node, request: StorageRequest) -> Refu
     total = sum(node.free.values())
     if need > total or not any(volume.rates != Rates() for volume in request.requests):
         return _refusal(nodename, "volumes", need, total, "the volumes of one workload do not fit together")
-    asked = max(max(volume.rates.numbers) for volume in request.requests)
-    return _refusal(nodename, "disks", asked, 0, "no disk has the operations or bytes per second left")
+    return _explain_rates(nodename, node, request) or _refusal(
+        nodename, "volumes", need, total, "no disk under them has the operations or bytes per second left"
+    )
+
+
+def _explain_rates(nodename: str, node: Node, request: StorageRequest) -> Refusal | None:
+    """The first rate that the disk of a given directory, any disk or all together have not; None when only the
+    pieces do not fit."""
+    for volume in request.requests:
+        device = "" if volume.scheduled else node.disk_under[volume.source]
+        if device and not volume.rates.within(node.rates[device]):
+            pairs = zip(RATE_NAMES, volume.rates.numbers, node.rates[device].numbers, strict=True)
+            name, wanted, free = next(found for found in pairs if found[1] > found[2])
+            return _refusal(nodename, name, wanted, free, f"left of disk {device}")
+    asked = [volume.rates.numbers for volume in request.requests]
+    left = [rates.numbers for rates in node.rates.values()] or [NO_RATES.numbers]
+    for at, name in enumerate(RATE_NAMES):
+        each, there = [numbers[at] for numbers in asked], [numbers[at] for numbers in left]
+        if max(each) > max(there):
+            return _refusal(nodename, name, max(each), max(there), "no disk has this much left")
+        if sum(each) > sum(there):
+            return _refusal(nodename, name, sum(each), sum(there), "the disks together have no more left")
+    return None
 
 
 def _refusal(nodename: str, what: str, wanted: float, free: float, detail: str = "") -> Refusal:
@@ -218,7 +239,7 @@ def _refusal(nodename: str, what: str, wanted: float, free: float, detail: str =
 
 def _told(refusal: Refusal) -> str:
     tail = f", {refusal.detail}" if refusal.detail else ""
-    if refusal.dimension == "storage.disks":
-        return f"disks: {refusal.detail}"
     what = refusal.dimension.removeprefix("storage.")
-    return f"{what}: {size_text(refusal.wanted)} wanted, {size_text(refusal.free)} free{tail}"
+    wanted, free = refusal.wanted, refusal.free
+    told = (f"{wanted:,g}", f"{free:,g}") if what.endswith("iops") else (size_text(wanted), size_text(free))
+    return f"{what}: {told[0]} wanted, {told[1]} free{tail}"
