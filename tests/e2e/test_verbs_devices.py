@@ -133,7 +133,7 @@ def test_the_speed_of_a_disk_is_counted_and_held_by_the_kernel(verbs: Verbs, tmp
 
     assert left() == (600, 800, 2 * M, 4 * M)
     [refused] = verbs.core.CreateWorkload(options(resources=resources))
-    assert "not enough resource: disks" in refused.error
+    assert "write_iops: 1 node short by at least 200" in refused.error
     verbs.remove_all()
     assert left() == (0, 0, 0, 0)
 
